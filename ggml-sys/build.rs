@@ -1,0 +1,206 @@
+//! Builds ggml with cmake from the source that the pinned crate in Cargo.lock carries, and
+//! generates the bindings.
+//!
+//! Overrides: `GGML_SRC_DIR` (a source tree of ggml), `GGML_SYS_PREFIX` (an installed build).
+//! Every `GGML_*` and `CMAKE_*` variable of the environment is passed on to cmake.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The crate whose packaged tree holds ggml's source.
+const SOURCE_CRATE: &str = "llama-cpp-sys-2";
+
+/// Variables that belong to this script or to the cmake crate, not to ggml's build.
+const NOT_FOR_CMAKE: [&str; 3] = ["GGML_SRC_DIR", "GGML_SYS_PREFIX", "CMAKE"];
+
+fn main() {
+    for file in ["build.rs", "wrapper.h", "CMakeLists.txt", "vk-old-headers.hpp"] {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let backends = Backends::from_features();
+    let built = match from_env("GGML_SYS_PREFIX") {
+        Some(prefix) => Built { include: prefix.join("include"), lib: lib_dir(&prefix) },
+        None => build(&backends),
+    };
+    bindings(&built.include, &backends);
+    link(&built.lib, &backends);
+    println!("cargo:include={}", built.include.display());
+}
+
+struct Backends {
+    cuda: bool,
+    vulkan: bool,
+    metal: bool,
+}
+
+impl Backends {
+    fn from_features() -> Self {
+        Self { cuda: feature("CUDA"), vulkan: feature("VULKAN"), metal: feature("METAL") }
+    }
+}
+
+/// Where a build of ggml lies.
+struct Built {
+    include: PathBuf,
+    lib: PathBuf,
+}
+
+fn feature(name: &str) -> bool {
+    env::var_os(format!("CARGO_FEATURE_{name}")).is_some()
+}
+
+fn from_env(name: &str) -> Option<PathBuf> {
+    println!("cargo:rerun-if-env-changed={name}");
+    env::var_os(name).map(PathBuf::from)
+}
+
+fn lib_dir(prefix: &Path) -> PathBuf {
+    ["lib", "lib64"]
+        .iter()
+        .map(|dir| prefix.join(dir))
+        .find(|dir| dir.join("libggml.a").is_file())
+        .unwrap_or_else(|| panic!("no lib/libggml.a below GGML_SYS_PREFIX={}", prefix.display()))
+}
+
+/// ggml's source: `GGML_SRC_DIR`, or the pinned crate as cargo unpacked it.
+fn source() -> PathBuf {
+    let dir = from_env("GGML_SRC_DIR").unwrap_or_else(|| {
+        let manifest = crate_manifest(SOURCE_CRATE);
+        manifest.parent().expect("a manifest lies in a folder").join("llama.cpp/ggml")
+    });
+    assert!(dir.join("include/ggml.h").is_file(), "no ggml source at {}", dir.display());
+    dir
+}
+
+/// Path of the manifest of the dependency `name`, asked of cargo.
+fn crate_manifest(name: &str) -> PathBuf {
+    let manifest = Path::new(&env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("Cargo.toml");
+    let metadata = |mode: &str| {
+        Command::new(env::var_os("CARGO").unwrap())
+            .args(["metadata", "--format-version=1", "--all-features", mode, "--manifest-path"])
+            .arg(&manifest)
+            .env_remove("CARGO_TARGET_DIR")
+            .output()
+            .expect("cannot run cargo metadata")
+    };
+    // --locked first: a build script must not touch the workspace's Cargo.lock.
+    let mut out = metadata("--locked");
+    if !out.status.success() {
+        out = metadata("--offline");
+    }
+    assert!(out.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&out.stderr));
+    let meta: serde_json::Value = serde_json::from_slice(&out.stdout).expect("cargo's own JSON");
+    let packages = meta["packages"].as_array().expect("cargo metadata lists packages");
+    let found = packages.iter().find(|package| package["name"] == name);
+    let path = found.and_then(|package| package["manifest_path"].as_str());
+    path.unwrap_or_else(|| panic!("{name} is not in the resolved graph")).into()
+}
+
+fn build(backends: &Backends) -> Built {
+    let source = source();
+    let on = |yes: bool| if yes { "ON" } else { "OFF" };
+    let mut config = cmake::Config::new(".");
+    // Release whatever cargo's profile is: an unoptimised ggml is of no use. No global -march:
+    // ggml-base must stay at the baseline instruction set, so that its quantizers give the same
+    // bytes everywhere; only ggml-cpu gets the native flags.
+    config
+        .profile("Release")
+        .define("GGML_SRC_DIR", &source)
+        .define("BUILD_SHARED_LIBS", "OFF")
+        .define("GGML_NATIVE", on(feature("NATIVE")))
+        .define("GGML_OPENMP", "OFF")
+        .define("GGML_CCACHE", "OFF")
+        .define("GGML_BLAS", "OFF")
+        .define("GGML_CUDA", on(backends.cuda))
+        .define("GGML_CUDA_NCCL", "OFF")
+        .define("GGML_VULKAN", on(backends.vulkan))
+        .define("GGML_METAL", on(backends.metal))
+        .define("CMAKE_INSTALL_LIBDIR", "lib");
+    for (name, value) in env::vars() {
+        let ours = name.starts_with("GGML_") || name.starts_with("CMAKE_");
+        if ours && !NOT_FOR_CMAKE.contains(&name.as_str()) {
+            println!("cargo:rerun-if-env-changed={name}");
+            config.define(&name, &value);
+        }
+    }
+    if env::var_os("CMAKE_BUILD_PARALLEL_LEVEL").is_none() {
+        let jobs = env::var("NUM_JOBS").unwrap_or_else(|_| "2".into());
+        // Build scripts run in a process of their own and this one has a single thread.
+        env::set_var("CMAKE_BUILD_PARALLEL_LEVEL", jobs);
+    }
+    let prefix = config.build();
+    Built { include: source.join("include"), lib: prefix.join("lib") }
+}
+
+fn bindings(include: &Path, backends: &Backends) {
+    let mut builder = bindgen::Builder::default()
+        .header("wrapper.h")
+        .clang_arg(format!("-I{}", include.display()))
+        .allowlist_item("(ggml|gguf|GGML|GGUF)_.*")
+        .allowlist_recursively(true)
+        .blocklist_type("FILE|_IO_.*")
+        .raw_line("pub type FILE = ::std::os::raw::c_void;")
+        .prepend_enum_name(false)
+        .generate_comments(false)
+        .layout_tests(true);
+    let defines = [
+        (backends.cuda, "-DGGML_SYS_CUDA"),
+        (backends.vulkan, "-DGGML_SYS_VULKAN"),
+        (backends.metal, "-DGGML_SYS_METAL"),
+    ];
+    for (_, define) in defines.iter().filter(|(enabled, _)| *enabled) {
+        builder = builder.clang_arg(*define);
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("bindings.rs");
+    let bindings = builder.generate().expect("bindgen failed; is libclang installed?");
+    bindings.write_to_file(out).expect("cannot write the bindings");
+}
+
+/// Link order: registry, backends, base; then what they need of the system.
+fn link(lib: &Path, backends: &Backends) {
+    println!("cargo:rustc-link-search=native={}", lib.display());
+    let enabled = [
+        ("ggml", true),
+        ("ggml-cuda", backends.cuda),
+        ("ggml-vulkan", backends.vulkan),
+        ("ggml-metal", backends.metal),
+        ("ggml-cpu", true),
+        ("ggml-base", true),
+    ];
+    for (name, _) in enabled.iter().filter(|(_, yes)| *yes) {
+        assert!(lib.join(format!("lib{name}.a")).is_file(), "no lib{name}.a in {}", lib.display());
+        println!("cargo:rustc-link-lib=static={name}");
+    }
+    let os = env::var("CARGO_CFG_TARGET_OS").unwrap();
+    if os == "macos" {
+        println!("cargo:rustc-link-lib=c++");
+        for framework in ["Foundation", "Accelerate"] {
+            println!("cargo:rustc-link-lib=framework={framework}");
+        }
+        for framework in ["Metal", "MetalKit"].iter().filter(|_| backends.metal) {
+            println!("cargo:rustc-link-lib=framework={framework}");
+        }
+        return;
+    }
+    for name in ["stdc++", "m"] {
+        println!("cargo:rustc-link-lib=dylib={name}");
+    }
+    if backends.vulkan {
+        println!("cargo:rustc-link-lib=vulkan");
+    }
+    if backends.cuda {
+        for root in ["CUDAToolkit_ROOT", "CUDA_PATH"].iter().filter_map(|name| from_env(name)) {
+            for dir in ["lib64", "lib"] {
+                println!("cargo:rustc-link-search=native={}", root.join(dir).display());
+            }
+        }
+        for name in ["cudart", "cublas"] {
+            println!("cargo:rustc-link-lib={name}");
+        }
+        // ggml's virtual memory pool calls the driver library directly.
+        if env::var("GGML_CUDA_NO_VMM").as_deref() != Ok("ON") {
+            println!("cargo:rustc-link-lib=cuda");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! ggml, made safe: tensor types, row conversion, quantizers, graphs, backends.
+//!
+//! ggml aborts the process when a shape or a type is not what it wants. So every function here
+//! checks the same condition first and panics with both sides of it: that is a bug of the caller
+//! in this crate. Numbers that come from a file are checked where the file is read, before they
+//! reach this layer, and become an [`Error`](crate::Error) there. No raw pointer leaves this room.
+
+mod rows;
+mod tensor_type;
+
+pub use rows::{all_finite, quantize, requires_importance, to_f32};
+pub use tensor_type::TensorType;
