@@ -5,8 +5,20 @@
 //! in this crate. Numbers that come from a file are checked where the file is read, before they
 //! reach this layer, and become an [`Error`](crate::Error) there. No raw pointer leaves this room.
 
+mod arena;
+mod executor;
+mod graph;
+mod info;
+mod pool;
 mod rows;
 mod tensor_type;
+mod tensors;
 
+pub use executor::Executor;
+pub use graph::{Graph, Node};
+use info::silence_log;
+pub use info::{isa, version};
+pub use pool::SegmentPool;
 pub use rows::{all_finite, quantize, requires_importance, to_f32};
 pub use tensor_type::TensorType;
+pub use tensors::{MappedTensor, MappedTensors, StateTensors};

@@ -1,0 +1,138 @@
+//! Runs graphs on the CPU backend.
+
+use std::ptr::NonNull;
+
+use ggml_sys as sys;
+
+use super::graph::{Graph, Node};
+use crate::error::{Error, Result};
+
+/// A CPU backend with threads of its own, and the graph it is loaded with.
+#[derive(Debug)]
+pub struct Executor {
+    backend: NonNull<sys::ggml_backend>,
+    threads: NonNull<sys::ggml_threadpool>,
+    allocator: NonNull<sys::ggml_gallocr>,
+    n_threads: usize,
+    graph: Option<Graph>,
+}
+
+// SAFETY: backend, threads and allocator are owned by this value alone and have no thread
+// affinity; ggml starts every run from whichever thread calls it.
+unsafe impl Send for Executor {}
+
+impl Executor {
+    /// A backend with `n_threads` threads (at least one, at most 512).
+    pub fn new(n_threads: usize) -> Result<Self> {
+        if n_threads == 0 || n_threads > sys::GGML_MAX_N_THREADS as usize {
+            let most = sys::GGML_MAX_N_THREADS;
+            return Err(Error::argument(format!("{n_threads} threads: give 1 to {most}")));
+        }
+        super::silence_log();
+        let failed = || Error::self_check("ggml cannot start its CPU backend");
+        // SAFETY: each call takes only values; each result is checked before the next uses it,
+        // and owned by the value returned, whose drop frees all three.
+        unsafe {
+            let backend = NonNull::new(sys::ggml_backend_cpu_init()).ok_or_else(failed)?;
+            let mut params = sys::ggml_threadpool_params_default(n_threads as i32);
+            let threads = NonNull::new(sys::ggml_threadpool_new(&mut params)).ok_or_else(failed)?;
+            sys::ggml_backend_cpu_set_n_threads(backend.as_ptr(), n_threads as i32);
+            sys::ggml_backend_cpu_set_threadpool(backend.as_ptr(), threads.as_ptr());
+            let allocator = sys::ggml_gallocr_new(sys::ggml_backend_cpu_buffer_type());
+            let allocator = NonNull::new(allocator).ok_or_else(failed)?;
+            Ok(Self { backend, threads, allocator, n_threads, graph: None })
+        }
+    }
+
+    /// Number of threads.
+    pub fn n_threads(&self) -> usize {
+        self.n_threads
+    }
+
+    /// Takes `graph` and gives memory to its intermediate values, in place of the former graph's.
+    pub fn load(&mut self, graph: Graph) -> Result<()> {
+        self.graph = None;
+        // SAFETY: the graph is complete and alive; its weights and state have memory already.
+        let allocated =
+            unsafe { sys::ggml_gallocr_alloc_graph(self.allocator.as_ptr(), graph.as_ptr()) };
+        if !allocated {
+            let what = "not enough memory for the graph; lower the number of tokens in a batch";
+            return Err(Error::argument(what));
+        }
+        self.graph = Some(graph);
+        Ok(())
+    }
+
+    /// Sets an i32 input. Panics unless `values` fills it.
+    pub fn set_i32(&mut self, node: Node, values: &[i32]) {
+        let tensor = self.checked(node, values.len(), sys::GGML_TYPE_I32);
+        // SAFETY: the tensor has exactly these elements, of this type.
+        unsafe {
+            sys::ggml_backend_tensor_set(tensor, values.as_ptr().cast(), 0, values.len() * 4)
+        };
+    }
+
+    /// Sets an f32 input. Panics unless `values` fills it.
+    pub fn set_f32(&mut self, node: Node, values: &[f32]) {
+        let tensor = self.checked(node, values.len(), sys::GGML_TYPE_F32);
+        // SAFETY: the tensor has exactly these elements, of this type.
+        unsafe {
+            sys::ggml_backend_tensor_set(tensor, values.as_ptr().cast(), 0, values.len() * 4)
+        };
+    }
+
+    /// Reads the first `out.len()` values of an f32 output. Panics if it has fewer.
+    pub fn get_f32(&self, node: Node, out: &mut [f32]) {
+        let graph = self.graph.as_ref().expect("a graph is loaded");
+        let n: usize = graph.ne(node).iter().product();
+        let tensor = self.checked(node, n, sys::GGML_TYPE_F32);
+        assert!(out.len() <= n, "{} of {n} values", out.len());
+        // SAFETY: the tensor is f32, allocated, and has at least these elements.
+        unsafe { sys::ggml_backend_tensor_get(tensor, out.as_mut_ptr().cast(), 0, out.len() * 4) };
+    }
+
+    /// Runs the loaded graph.
+    pub fn compute(&mut self) -> Result<()> {
+        let graph = self.graph.as_ref().expect("a graph is loaded");
+        let _held = graph.state_tensors().lock();
+        // SAFETY: the graph is loaded and allocated; its weights are alive and only read, its
+        // state is locked, everything else belongs to this value.
+        let status =
+            unsafe { sys::ggml_backend_graph_compute(self.backend.as_ptr(), graph.as_ptr()) };
+        if status != sys::GGML_STATUS_SUCCESS {
+            return Err(Error::self_check(format!(
+                "ggml could not run the graph (status {status})"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Bytes of the memory for intermediate values, as ggml counts them.
+    pub fn compute_bytes(&self) -> usize {
+        // SAFETY: the allocator is alive and has one buffer.
+        unsafe { sys::ggml_gallocr_get_buffer_size(self.allocator.as_ptr(), 0) }
+    }
+
+    fn checked(&self, node: Node, n: usize, ty: sys::ggml_type) -> *mut sys::ggml_tensor {
+        let graph = self.graph.as_ref().expect("a graph is loaded");
+        let tensor = graph.node_ptr(node);
+        // SAFETY: the node's tensor lives as long as the graph.
+        let (found, allocated) = unsafe { ((*tensor).type_, !(*tensor).data.is_null()) };
+        assert_eq!(found, ty, "element type");
+        assert!(allocated, "the node is part of the graph that runs");
+        assert_eq!(graph.ne(node).iter().product::<usize>(), n, "number of elements");
+        tensor
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.graph = None;
+        // SAFETY: all three are owned here alone and freed once, the backend before its threads.
+        unsafe {
+            sys::ggml_gallocr_free(self.allocator.as_ptr());
+            sys::ggml_backend_free(self.backend.as_ptr());
+            sys::ggml_threadpool_free(self.threads.as_ptr());
+        }
+    }
+}
