@@ -103,13 +103,3 @@ impl<'a> Cursor<'a> {
         })
     }
 }
-
-/// Text from a file, fit for one line of an error: escaped and cut.
-pub(super) fn shown(text: &str) -> String {
-    const LONGEST: usize = 120;
-    let mut line: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        line.push_str("..");
-    }
-    line
-}

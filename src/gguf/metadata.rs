@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::cursor::{malformed, shown, unsupported, Cursor, Fault};
+use super::cursor::{malformed, unsupported, Cursor, Fault};
 use super::limits;
 use super::value::{Array, Metadata, Value, ARRAY};
+use crate::error::shown;
 
 /// The next `n_keys` keys with their values; keys are unique and not empty.
 pub(super) fn read(at: &mut Cursor<'_>, n_keys: u64) -> Result<Metadata, Fault> {
