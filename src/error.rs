@@ -132,6 +132,16 @@ impl fmt::Display for Error {
     }
 }
 
+/// Text from a file, fit for one line of a message: escaped and cut.
+pub(crate) fn shown(text: &str) -> String {
+    const LONGEST: usize = 120;
+    let mut line: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push_str("..");
+    }
+    line
+}
+
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {

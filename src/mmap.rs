@@ -18,14 +18,7 @@ pub struct Mmap {
 impl Mmap {
     /// Maps `path`. Fails if it is not a regular file or cannot be mapped.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let meta = file.metadata().map_err(|e| Error::io(path, e))?;
-        if !meta.is_file() {
-            return Err(Error::malformed(path, "not a regular file"));
-        }
-        if meta.len() == 0 {
-            return Err(Error::malformed(path, "empty file"));
-        }
+        let (file, _) = open_regular(path)?;
         // SAFETY: the map is private to this value and never written through. That the file stays
         // as it is while mapped is the documented condition of this module.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
@@ -38,5 +31,19 @@ impl Deref for Mmap {
 
     fn deref(&self) -> &[u8] {
         &self.map
+    }
+}
+
+/// Opens `path` for reading and tells its length in bytes. Folders, devices, pipes and empty files
+/// are refused; they are looked at before they are opened, for opening a pipe can wait for ever.
+pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
+    let io = |e| Error::io(path, e);
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(Error::malformed(path, "not a regular file"));
+    }
+    let file = File::open(path).map_err(io)?;
+    match file.metadata().map_err(io)?.len() {
+        0 => Err(Error::malformed(path, "empty file")),
+        len => Ok((file, len)),
     }
 }

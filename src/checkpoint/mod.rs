@@ -1,1 +1,240 @@
-//! Placeholder.
+//! What training left: the tensors of a checkpoint, read a piece at a time.
+//!
+//! In: a Hugging Face folder or a safetensors file. Out: a [`Checkpoint`] that lists its tensors
+//! and reads their bytes. Shapes are turned into ggml's order here and nowhere else. Data is read
+//! with positioned reads, never mapped: memory stays small, and a file that is cut while it is
+//! read is an error, not a signal. Nothing in a file is executed, and no file outside the folder
+//! is opened because a file names it. May use `error`, `shape`, `mmap` and ggml's tensor types.
+
+mod config;
+mod floats;
+mod json;
+mod parts;
+mod safetensors;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value as Json};
+
+use crate::error::{Error, Result};
+use crate::ggml::TensorType;
+use crate::mmap::open_regular;
+use crate::shape::Shape;
+
+/// File name of the World vocabulary in a model's folder.
+pub const WORLD_VOCAB: &str = "rwkv_vocab_v20230424.txt";
+
+/// An open checkpoint. Can be shared between threads.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    name: String,
+    parts: Vec<Part>,
+    index: Option<PathBuf>,
+    tensors: Vec<TensorEntry>,
+    by_name: HashMap<String, usize>,
+    beside: Beside,
+}
+
+/// A tensor of a checkpoint.
+#[derive(Clone, Debug)]
+pub struct TensorEntry {
+    /// Its full name.
+    pub name: String,
+    /// Type of its elements: `F32`, `F16` or `BF16`.
+    pub ty: TensorType,
+    /// Its dimensions in ggml's order, fastest first.
+    pub shape: Shape,
+    /// Bytes of its data.
+    pub bytes: u64,
+    part: usize,
+    offset: u64,
+}
+
+/// One file of tensors.
+#[derive(Debug)]
+struct Part {
+    path: PathBuf,
+    file: File,
+}
+
+/// The small files that may lie beside the tensors.
+#[derive(Debug)]
+struct Beside {
+    config: Option<(PathBuf, Map<String, Json>)>,
+    tokenizer_config: Option<(PathBuf, Map<String, Json>)>,
+    generation_config: Option<(PathBuf, Map<String, Json>)>,
+    vocab: Option<PathBuf>,
+}
+
+impl Checkpoint {
+    /// Opens a folder with `config.json` and one or several `model*.safetensors`, or a single
+    /// safetensors file. Every header is checked; no tensor is read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let files = parts::find(path)?;
+        let mut parts = Vec::with_capacity(files.parts.len());
+        let mut tensors = Vec::new();
+        for path in files.parts {
+            let (file, file_bytes) = open_regular(&path)?;
+            let stored = safetensors::read_header(&path, &file, file_bytes)?;
+            let part = parts.len();
+            tensors.extend(stored.into_iter().map(|tensor| tensor.entry(part)));
+            parts.push(Part { path, file });
+        }
+        let by_name = unique(path, &parts, &tensors)?;
+        let index = match files.index {
+            None => None,
+            Some(index) => {
+                let find =
+                    |name: &str| by_name.get(name).map(|&i: &usize| &*parts[tensors[i].part].path);
+                index.check(find, tensors.iter().map(|tensor| tensor.name.as_str()))?;
+                Some(index.path)
+            }
+        };
+        let beside = Beside::open(&files.folder)?;
+        Ok(Self { path: path.into(), name: files.name, parts, index, tensors, by_name, beside })
+    }
+
+    /// The folder or file that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Base name of the folder, or of the file without its extension.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The fields of `config.json`.
+    pub fn config(&self) -> Option<&Map<String, Json>> {
+        self.beside.config.as_ref().map(|(_, fields)| fields)
+    }
+
+    /// Where `config.json` is.
+    pub fn config_path(&self) -> Option<&Path> {
+        self.beside.config.as_ref().map(|(path, _)| path.as_path())
+    }
+
+    /// The fields of `tokenizer_config.json`.
+    pub fn tokenizer_config(&self) -> Option<&Map<String, Json>> {
+        self.beside.tokenizer_config.as_ref().map(|(_, fields)| fields)
+    }
+
+    /// The fields of `generation_config.json`.
+    pub fn generation_config(&self) -> Option<&Map<String, Json>> {
+        self.beside.generation_config.as_ref().map(|(_, fields)| fields)
+    }
+
+    /// Where the World vocabulary is.
+    pub fn vocab_path(&self) -> Option<&Path> {
+        self.beside.vocab.as_deref()
+    }
+
+    /// All tensors: files in the order of their names, within a file in the order of the tensors'
+    /// names, by code point.
+    pub fn tensors(&self) -> &[TensorEntry] {
+        &self.tensors
+    }
+
+    /// Index of the tensor called `name`.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The file that holds tensor `index`. Panics if there is no such tensor.
+    pub fn file_of(&self, index: usize) -> &Path {
+        &self.parts[self.tensors[index].part].path
+    }
+
+    /// Every file that was or may be read, for the check that the output is none of them.
+    pub fn inputs(&self) -> Vec<&Path> {
+        let beside = &self.beside;
+        let json = [&beside.config, &beside.tokenizer_config, &beside.generation_config];
+        let json = json.into_iter().flatten().map(|(path, _)| path.as_path());
+        let parts = self.parts.iter().map(|part| part.path.as_path());
+        parts.chain(self.index.as_deref()).chain(json).chain(self.vocab_path()).collect()
+    }
+
+    /// Reads the bytes of tensor `index` that start at `byte_offset` into `out`. A range outside
+    /// the tensor is an error. Panics if there is no such tensor.
+    pub fn read_bytes(&self, index: usize, byte_offset: u64, out: &mut [u8]) -> Result<()> {
+        let tensor = &self.tensors[index];
+        let n = out.len() as u64;
+        if byte_offset.checked_add(n).is_none_or(|end| end > tensor.bytes) {
+            return Err(Error::argument(format!(
+                "tensor {:?}: {n} bytes at {byte_offset} are not inside its {}",
+                tensor.name, tensor.bytes
+            )));
+        }
+        let part = &self.parts[tensor.part];
+        part.file.read_exact_at(out, tensor.offset + byte_offset).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                let what = format!("cut while it was read, inside tensor {:?}", tensor.name);
+                Error::io(&part.path, io::Error::new(e.kind(), what))
+            }
+            _ => Error::io(&part.path, e),
+        })
+    }
+
+    /// Reads elements of tensor `index`, from `first_element` on, as floats into `out`. A range
+    /// outside the tensor is an error. Panics if there is no such tensor.
+    pub fn read_f32(&self, index: usize, first_element: usize, out: &mut [f32]) -> Result<()> {
+        let ty = self.tensors[index].ty;
+        let width = ty.block_bytes();
+        let mut bytes = [0; floats::CHUNK * 4];
+        let mut offset = (first_element as u64).saturating_mul(width as u64);
+        for chunk in out.chunks_mut(floats::CHUNK) {
+            let bytes = &mut bytes[..chunk.len() * width];
+            self.read_bytes(index, offset, bytes)?;
+            floats::decode(ty, bytes, chunk);
+            offset += bytes.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl safetensors::Stored {
+    fn entry(self, part: usize) -> TensorEntry {
+        let Self { name, ty, shape, offset, bytes } = self;
+        TensorEntry { name, ty, shape, bytes, part, offset }
+    }
+}
+
+impl Beside {
+    fn open(folder: &Path) -> Result<Self> {
+        let json = |name: &str| config::optional(folder.join(name));
+        let vocab = folder.join(WORLD_VOCAB);
+        Ok(Self {
+            config: json("config.json")?,
+            tokenizer_config: json("tokenizer_config.json")?,
+            generation_config: json("generation_config.json")?,
+            vocab: vocab.is_file().then_some(vocab),
+        })
+    }
+}
+
+/// Index of every tensor by its name, which only one part may have.
+fn unique(path: &Path, parts: &[Part], tensors: &[TensorEntry]) -> Result<HashMap<String, usize>> {
+    let mut by_name = HashMap::with_capacity(tensors.len());
+    for (i, tensor) in tensors.iter().enumerate() {
+        if let Some(first) = by_name.insert(tensor.name.clone(), i) {
+            let file = |i: usize| parts[tensors[i].part].path.file_name().unwrap_or_default();
+            let what = format!(
+                "tensor {:?} is in two shards, {} and {}",
+                tensor.name,
+                file(first).to_string_lossy(),
+                file(i).to_string_lossy()
+            );
+            return Err(Error::malformed(path, what));
+        }
+    }
+    if tensors.len() > json::MAX_TENSORS {
+        let (n, limit) = (tensors.len(), json::MAX_TENSORS);
+        return Err(Error::malformed(path, format!("tensor count {n} exceeds limit {limit}")));
+    }
+    Ok(by_name)
+}

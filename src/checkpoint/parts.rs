@@ -1,0 +1,223 @@
+//! Which files make up a checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{config, json};
+use crate::error::{shown, Error, Result};
+
+/// File name of the list that says which shard holds which tensor.
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Most bytes of an index: 65,536 tensors with the longest names allowed.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
+
+/// Most shards. Each stays open.
+const MAX_PARTS: usize = 512;
+
+/// The files of a checkpoint.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// Where config and vocabulary are looked for.
+    pub(super) folder: PathBuf,
+    /// Name of the model.
+    pub(super) name: String,
+    /// Files of tensors, sorted by name.
+    pub(super) parts: Vec<PathBuf>,
+    /// The list of what is in them.
+    pub(super) index: Option<Index>,
+}
+
+/// Which shard holds which tensor.
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) path: PathBuf,
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The files of the checkpoint at `path`, a folder or a file. No file of tensors is opened.
+pub(super) fn find(path: &Path) -> Result<Files> {
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if meta.is_dir() {
+        return in_folder(path);
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into();
+    Ok(Files { folder: folder.into(), name, parts: vec![path.into()], index: None })
+}
+
+fn in_folder(folder: &Path) -> Result<Files> {
+    let names = file_names(folder)?;
+    let parts: BTreeSet<String> = names
+        .iter()
+        .filter(|name| name.starts_with("model") && name.ends_with(".safetensors"))
+        .cloned()
+        .collect();
+    let (parts, index) = if names.contains(INDEX) {
+        let index = Index::open(folder.join(INDEX))?;
+        (index.shards(&names, &parts)?, Some(index))
+    } else if parts.is_empty() {
+        return Err(nothing_to_read(folder, &names));
+    } else {
+        all_shards_present(folder, &parts)?;
+        (parts, None)
+    };
+    if parts.len() > MAX_PARTS {
+        let n = parts.len();
+        return Err(Error::malformed(folder, format!("{n} shards exceed the limit {MAX_PARTS}")));
+    }
+    let parts = parts.iter().map(|name| folder.join(name)).collect();
+    Ok(Files { folder: folder.into(), name: folder_name(folder), parts, index })
+}
+
+impl Index {
+    fn open(path: PathBuf) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Fields {
+            #[serde(deserialize_with = "json::unique_keys")]
+            weight_map: BTreeMap<String, String>,
+        }
+        let bytes = config::read(&path, MAX_INDEX_BYTES)?;
+        let fields: Fields = serde_json::from_slice(&bytes)
+            .map_err(|e| config::bad_json(&path, "not a shard index", &e))?;
+        Ok(Self { path, weight_map: fields.weight_map })
+    }
+
+    /// The shards it names: plain file names, all among `present`; and all of `parts` are named.
+    fn shards(
+        &self,
+        present: &BTreeSet<String>,
+        parts: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>> {
+        let refuse = |what: String| Err(Error::malformed(&self.path, what));
+        let shards: BTreeSet<String> = self.weight_map.values().cloned().collect();
+        if shards.is_empty() {
+            return refuse("index names no tensors".into());
+        }
+        if let Some(name) = shards.iter().find(|name| !is_plain(name)) {
+            let name = shown(name);
+            return refuse(format!("index names \"{name}\", which is not a plain file name"));
+        }
+        if let Some(name) = shards.difference(present).next() {
+            return refuse(format!("index names {} which is absent", shown(name)));
+        }
+        if let Some(name) = parts.difference(&shards).next() {
+            let name = shown(name);
+            return refuse(format!("index does not name {name}, which is there; remove either"));
+        }
+        Ok(shards)
+    }
+
+    /// Checks that the tensors, each found by `find`, are those listed, each in the shard named.
+    pub(super) fn check<'a>(
+        &self,
+        find: impl Fn(&str) -> Option<&'a Path>,
+        mut tensors: impl Iterator<Item = &'a str>,
+    ) -> Result<()> {
+        let refuse = |what: String| Err(Error::malformed(&self.path, what));
+        for (name, shard) in &self.weight_map {
+            let found = find(name).and_then(Path::file_name);
+            if found.is_none_or(|file| file != shard.as_str()) {
+                let (name, shard) = (shown(name), shown(shard));
+                return refuse(format!("tensor \"{name}\" is not in {shard}, as the index says"));
+            }
+        }
+        match tensors.find(|&name| !self.weight_map.contains_key(name)) {
+            Some(name) => refuse(format!("tensor {name:?} is in a shard but not in the index")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// True for a file name without any way to another folder.
+fn is_plain(name: &str) -> bool {
+    let mut components = Path::new(name).components();
+    matches!((components.next(), components.next()), (Some(Component::Normal(_)), None))
+        && !name.contains(['/', '\\', '\0'])
+}
+
+/// Names of the files (or links to files) in `folder`.
+fn file_names(folder: &Path) -> Result<BTreeSet<String>> {
+    let io = |e| Error::io(folder, e);
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if let (true, Ok(name)) = (entry.path().is_file(), entry.file_name().into_string()) {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Base name of `folder`, also when it is given as `.` or ends in `..`.
+fn folder_name(folder: &Path) -> String {
+    let resolved = match folder.file_name() {
+        Some(_) => folder.into(),
+        None => folder.canonicalize().unwrap_or_default(),
+    };
+    match resolved.file_name() {
+        Some(name) => name.to_string_lossy().into(),
+        None => "model".into(),
+    }
+}
+
+/// Without an index, the names themselves say how many shards there are.
+fn all_shards_present(folder: &Path, parts: &BTreeSet<String>) -> Result<()> {
+    for (stem, n) in parts.iter().filter_map(|name| shard_count(name)) {
+        let shard = |i: usize| format!("{stem}-{i:05}-of-{n:05}.safetensors");
+        if let Some(name) = (1..=n).map(shard).find(|name| !parts.contains(name)) {
+            return Err(Error::malformed(folder, format!("shard {name} is absent")));
+        }
+    }
+    Ok(())
+}
+
+/// `("model", 2)` of `model-00001-of-00002.safetensors`.
+fn shard_count(name: &str) -> Option<(&str, usize)> {
+    let (rest, n) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+    let (stem, i) = rest.rsplit_once('-')?;
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    (is_number(i) && is_number(n)).then(|| n.parse().ok())?.map(|n| (stem, n))
+}
+
+fn nothing_to_read(folder: &Path, names: &BTreeSet<String>) -> Error {
+    let ends = |ends: &[&str]| names.iter().find(|name| ends.iter().any(|end| name.ends_with(end)));
+    if let Some(name) = ends(&[".safetensors"]) {
+        let what = format!("no model*.safetensors in it; to read {}, give its path", shown(name));
+        return Error::malformed(folder, what);
+    }
+    match ends(&[".bin", ".pth", ".pt"]) {
+        Some(name) => {
+            let what =
+                format!("holds {}, a PyTorch file; convert it to safetensors first", shown(name));
+            Error::unsupported(folder, what)
+        }
+        None => Error::malformed(folder, "no model*.safetensors in it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_names_are_plain() {
+        assert!(is_plain("model-00001-of-00002.safetensors"));
+        for name in ["", ".", "..", "../x", "/x", "a/b", "a\\b", "./x", "x/", "x\0"] {
+            assert!(!is_plain(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn shards_are_counted_by_name() {
+        assert_eq!(shard_count("model-00001-of-00012.safetensors"), Some(("model", 12)));
+        for name in ["model.safetensors", "model-1-of-2.safetensors", "model-00001-of-00002.bin"] {
+            assert_eq!(shard_count(name), None, "{name}");
+        }
+    }
+}

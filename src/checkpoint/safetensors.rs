@@ -1,0 +1,155 @@
+//! The header of a safetensors file, checked.
+//!
+//! ```text
+//!  u64 n   n bytes of JSON: {"name": {"dtype": "F32", "shape": [..], "data_offsets": [a, b]}, ..}
+//!  data of all tensors, without gaps; a and b count from its start
+//! ```
+//!
+//! The safetensors crate reads the same header, but keeps the last of two tensors of one name,
+//! wants the whole file in memory or mapped, and does not bound names or the number of tensors.
+//! So the JSON is walked here; the crate is the oracle of the tests.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::config;
+use super::json::{Dims, Header, Raw};
+use crate::error::{shown, Error, Result};
+use crate::ggml::TensorType;
+use crate::shape::Shape;
+
+/// Most bytes of the JSON: the limit of the format itself.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// A tensor and where it is in its file.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) name: String,
+    pub(super) ty: TensorType,
+    pub(super) shape: Shape,
+    /// From the start of the file.
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+/// Checks and decodes the header of `file`, which is at `path` and has `file_bytes`. Tensors come
+/// out in the order of their names, by code point.
+pub(super) fn read_header(path: &Path, file: &File, file_bytes: u64) -> Result<Vec<Stored>> {
+    let json = read_json(path, file, file_bytes)?;
+    let data_offset = 8 + json.len() as u64;
+    let Header(mut tensors) =
+        serde_json::from_slice(&json).map_err(|e| config::bad_json(path, "header", &e))?;
+    let mut names = HashSet::new();
+    if let Some((name, _)) = tensors.iter().find(|(name, _)| !names.insert(name.as_str())) {
+        return Err(Error::malformed(path, format!("duplicate tensor name {name:?}")));
+    }
+    tensors.sort_by_key(|(_, raw)| raw.data_offsets);
+    let mut end = 0;
+    let mut stored = Vec::with_capacity(tensors.len());
+    for (name, raw) in tensors {
+        let tensor = raw.check(name, end).map_err(|what| Error::malformed(path, what))?;
+        end += tensor.bytes;
+        stored.push(Stored { offset: data_offset + tensor.offset, ..tensor });
+    }
+    exact_length(path, data_offset + end, file_bytes)?;
+    stored.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(stored)
+}
+
+fn read_json(path: &Path, file: &File, file_bytes: u64) -> Result<Vec<u8>> {
+    let io = |e| Error::io(path, e);
+    let mut head = [0; 9];
+    let n = file_bytes.min(9) as usize;
+    file.read_exact_at(&mut head[..n], 0).map_err(io)?;
+    refuse_other_formats(path, &head)?;
+    if n < 9 || head[8] != b'{' {
+        let found = &head[..n];
+        return Err(Error::malformed(
+            path,
+            format!("not a safetensors file (starts {found:02x?})"),
+        ));
+    }
+    let len = u64::from_le_bytes(head[..8].try_into().expect("eight bytes"));
+    if len > MAX_HEADER_BYTES {
+        let limit = MAX_HEADER_BYTES;
+        return Err(Error::malformed(path, format!("header of {len} bytes exceeds limit {limit}")));
+    }
+    if 8 + len > file_bytes {
+        let end = 8 + len;
+        let what = format!("truncated: header ends at byte {end}, file has {file_bytes}");
+        return Err(Error::malformed(path, what));
+    }
+    let mut json = vec![0; len as usize];
+    file.read_exact_at(&mut json, 8).map_err(io)?;
+    Ok(json)
+}
+
+/// Says what a file is that is often mistaken for a safetensors file.
+fn refuse_other_formats(path: &Path, head: &[u8; 9]) -> Result<()> {
+    let what = match head {
+        [b'G', b'G', b'U', b'F', ..] => "a GGUF file, not a checkpoint",
+        [b'P', b'K', 3, 4, ..] => "a PyTorch file (zip); convert it to safetensors first",
+        [0x80, 2..=5, ..] => "a PyTorch file (pickle); convert it to safetensors first",
+        b"version h" => "a Git LFS pointer, not the file itself; run git lfs pull",
+        _ => return Ok(()),
+    };
+    Err(Error::unsupported(path, what))
+}
+
+fn exact_length(path: &Path, end: u64, file_bytes: u64) -> Result<()> {
+    if end > file_bytes {
+        let what = format!("truncated: data ends at byte {end}, file has {file_bytes}");
+        return Err(Error::malformed(path, what));
+    }
+    if end < file_bytes {
+        let extra = file_bytes - end;
+        return Err(Error::malformed(path, format!("{extra} bytes follow the last tensor")));
+    }
+    Ok(())
+}
+
+impl Raw {
+    /// The tensor, if it is one we can read and starts at byte `expected` of the data.
+    fn check(self, name: String, expected: u64) -> std::result::Result<Stored, String> {
+        let refuse = |what: String| format!("tensor {name:?}: {what}");
+        let Self { dtype, shape: Dims { rank, dims }, data_offsets: (start, end) } = self;
+        let ty = match dtype.as_str() {
+            "F32" => TensorType::F32,
+            "F16" => TensorType::F16,
+            "BF16" => TensorType::BF16,
+            _ => return Err(refuse(format!("{}, expected F32/F16/BF16", shown(&dtype)))),
+        };
+        if rank > 4 {
+            return Err(refuse(format!("{rank} dimensions (0 to 4 allowed)")));
+        }
+        if dims.contains(&0) {
+            return Err(refuse(format!("zero dimension in {dims:?}")));
+        }
+        let torch = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect::<Option<Vec<_>>>();
+        let shape = torch.and_then(|torch| Shape::from_torch(&torch));
+        let sized = shape.and_then(|shape| {
+            let bytes = shape.n_elements().checked_mul(ty.block_bytes())?;
+            i64::try_from(bytes).ok().map(|bytes| (shape, bytes.unsigned_abs()))
+        });
+        let Some((shape, bytes)) = sized else {
+            return Err(refuse(format!("size of {dims:?} overflows")));
+        };
+        if start != expected {
+            let what =
+                format!("data starts at {start}, expected {expected} (tensors must be contiguous)");
+            return Err(refuse(what));
+        }
+        if end.checked_sub(start) != Some(bytes) {
+            let what =
+                format!("{dtype} {dims:?} takes {bytes} bytes, data_offsets are [{start}, {end}]");
+            return Err(refuse(what));
+        }
+        // A running sum of sizes below 2^63 could wrap after two of them.
+        if end > i64::MAX as u64 {
+            return Err(refuse("end of the data overflows".into()));
+        }
+        Ok(Stored { name, ty, shape, offset: start, bytes })
+    }
+}

@@ -1,0 +1,144 @@
+//! A GGUF file that has been checked.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::header::{self, Header};
+use super::{Array, TensorInfo, Value};
+use crate::error::{Error, Result};
+use crate::mmap::Mmap;
+
+/// A GGUF file: its header checked and decoded, its data mapped. Can be shared between threads.
+#[derive(Debug)]
+pub struct GgufFile {
+    path: PathBuf,
+    map: Mmap,
+    header: Header,
+    by_name: HashMap<String, usize>,
+}
+
+impl GgufFile {
+    /// Opens `path` and checks everything but the weights themselves. The file must not change
+    /// while it is open.
+    pub fn open(path: &Path) -> Result<Self> {
+        let map = Mmap::open(path)?;
+        let header = header::scan(&map, map.len() as u64).map_err(|fault| fault.in_file(path))?;
+        let names = header.tensors.iter().map(|tensor| tensor.name.clone());
+        let by_name = names.zip(0..).collect();
+        Ok(Self { path: path.into(), map, header, by_name })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keys and values, in the order of the file.
+    pub fn metadata(&self) -> &[(String, Value)] {
+        &self.header.metadata
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.metadata().iter().find(|(k, _)| k == key).map(|(_, value)| value)
+    }
+
+    /// Tensors, in the order of the file.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.header.tensors
+    }
+
+    /// The tensor called `name`.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.by_name.get(name).map(|&index| &self.header.tensors[index])
+    }
+
+    /// Bytes of `tensor`, which must be one of this file's. Panics if it reaches past the end.
+    pub fn data(&self, tensor: &TensorInfo) -> &[u8] {
+        // `scan` has shown that offset and length of this file's tensors are inside the map.
+        let start = (self.header.data_offset + tensor.offset) as usize;
+        &self.map[start..start + tensor.bytes as usize]
+    }
+
+    /// Bytes before the first tensor's data.
+    pub fn data_offset(&self) -> u64 {
+        self.header.data_offset
+    }
+
+    /// Length of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// Version of the format, 2 or 3.
+    pub fn version(&self) -> u32 {
+        self.header.version
+    }
+
+    /// Alignment of tensor data, in bytes.
+    pub fn alignment(&self) -> u32 {
+        self.header.alignment
+    }
+
+    /// The mapped file.
+    pub(crate) fn map(&self) -> &Mmap {
+        &self.map
+    }
+
+    /// Bytes of the header, without padding.
+    pub(super) fn header_bytes(&self) -> &[u8] {
+        &self.map()[..self.header.header_end]
+    }
+}
+
+/// Defines getters: `None` without the key, an error if its value is of another type.
+macro_rules! getters {
+    ($($(#[$doc:meta])* $name:ident -> $ty:ty, $expected:literal, $pattern:pat => $found:expr;)*) => {
+        $($(#[$doc])*
+        pub fn $name(&self, key: &str) -> Result<Option<$ty>> {
+            match self.get(key) {
+                None => Ok(None),
+                Some($pattern) => Ok(Some($found)),
+                Some(other) => {
+                    Err(Error::mismatch(&self.path, key, $expected, other.type_name()))
+                }
+            }
+        })*
+    };
+}
+
+impl GgufFile {
+    getters! {
+        /// The `u32` of `key`: `None` if it is absent, an error if it has another type.
+        u32 -> u32, "u32", Value::U32(value) => *value;
+        /// The `f32` of `key`: `None` if it is absent, an error if it has another type.
+        f32 -> f32, "f32", Value::F32(value) => *value;
+        /// The `bool` of `key`: `None` if it is absent, an error if it has another type.
+        bool -> bool, "bool", Value::Bool(value) => *value;
+        /// The text of `key`: `None` if it is absent, an error if it has another type.
+        str -> &str, "string", Value::String(value) => value;
+        /// The texts of `key`: `None` if it is absent, an error if it has another type.
+        strings -> &[String], "array of string", Value::Array(Array::String(values)) => values;
+        /// The `i32` array of `key`: `None` if it is absent, an error if it has another type.
+        i32s -> &[i32], "array of i32", Value::Array(Array::I32(values)) => values;
+    }
+
+    /// The `u32` of `key`, which must be there.
+    pub fn required_u32(&self, key: &str) -> Result<u32> {
+        self.u32(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// The `f32` of `key`, which must be there.
+    pub fn required_f32(&self, key: &str) -> Result<f32> {
+        self.f32(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// The text of `key`, which must be there.
+    pub fn required_str(&self, key: &str) -> Result<&str> {
+        self.str(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    fn missing(&self, key: &str) -> Error {
+        Error::malformed(&self.path, format!("missing metadata key {key:?}"))
+    }
+}

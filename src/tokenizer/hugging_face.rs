@@ -1,0 +1,181 @@
+//! Tokenizers of the Hugging Face `tokenizers` library, and GPT-2's, which it can express.
+//!
+//! In: the content of `tokenizer.json`, or of GPT-2's two files. Out: ids and bytes. Uses `error`.
+//!
+//! The library trusts its files in places (it slices by lengths that a merge list gives), so what
+//! it would panic on is checked here first, and a panic that is left becomes an error.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+
+use tokenizers::decoders::byte_level::ByteLevel;
+use tokenizers::models::bpe::BPE;
+use tokenizers::{DecoderWrapper, ModelWrapper};
+
+use super::byte_level::{alphabet, token_bytes};
+use super::{tokenizer_json, Parsed};
+use crate::error::{Error, Result};
+
+/// A tokenizer of the library, set to add nothing and to cut nothing.
+pub(super) struct HuggingFace {
+    path: PathBuf,
+    inner: tokenizers::Tokenizer,
+    /// Tokens are written in GPT-2's byte alphabet.
+    is_byte_level: bool,
+    /// Bytes that the library would drop without a word.
+    missing: Vec<u8>,
+    n_tokens: usize,
+}
+
+impl HuggingFace {
+    /// From the content of the `tokenizer.json` at `path`.
+    pub(super) fn from_json(path: &Path, content: &[u8]) -> Result<Self> {
+        tokenizer_json::check(path, content)?;
+        let inner = guarded(|| tokenizers::Tokenizer::from_bytes(content));
+        Self::new(path, inner.map_err(|what| Error::malformed(path, what))?)
+    }
+
+    /// From GPT-2's `vocab`, read from `path`, and the content of its list of merges.
+    pub(super) fn from_gpt2(
+        path: &Path,
+        vocab: HashMap<String, u32>,
+        merges_path: &Path,
+        merges: &[u8],
+    ) -> Result<Self> {
+        let ids: HashSet<u32> = vocab.values().copied().collect();
+        if ids.len() < vocab.len() {
+            return Err(Error::malformed(path, "an id belongs to two tokens"));
+        }
+        let merges = parse_merges(merges, &vocab).map_err(|e| Error::malformed(merges_path, e))?;
+        let inner = guarded(|| {
+            let vocab: tokenizers::models::bpe::Vocab = vocab.into_iter().collect();
+            let model = BPE::builder().vocab_and_merges(vocab, merges).build()?;
+            let mut inner = tokenizers::Tokenizer::new(model);
+            inner.with_pre_tokenizer(Some(ByteLevel::new(false, false, true)));
+            inner.with_decoder(Some(ByteLevel::default()));
+            Ok(inner)
+        });
+        Self::new(path, inner.map_err(|what| Error::malformed(path, what))?)
+    }
+
+    fn new(path: &Path, mut inner: tokenizers::Tokenizer) -> Result<Self> {
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| Error::malformed(path, e.to_string()))?;
+        // Text is text: "<|endoftext|>" in a sentence must not end it.
+        inner.set_encode_special_tokens(true);
+        let is_byte_level = matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+        let drops = match inner.get_model() {
+            ModelWrapper::BPE(bpe) => bpe.unk_token.is_none() && !bpe.byte_fallback,
+            _ => false,
+        };
+        let mut missing = Vec::new();
+        if is_byte_level && drops {
+            let without = |c: &char| inner.token_to_id(c.encode_utf8(&mut [0; 4])).is_none();
+            let bytes = (0..=u8::MAX).zip(alphabet()).filter(|(_, c)| without(c));
+            missing.extend(bytes.map(|(byte, _)| byte));
+        }
+        let highest = inner.get_vocab(true).into_values().max();
+        let n_tokens = highest.map(|id| id as usize + 1);
+        let n_tokens = n_tokens.ok_or_else(|| Error::malformed(path, "no tokens"))?;
+        Ok(Self { path: path.into(), inner, is_byte_level, missing, n_tokens })
+    }
+
+    /// Ids of `text`.
+    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        if !self.missing.is_empty() {
+            if let Some(at) = text.bytes().position(|byte| self.missing.contains(&byte)) {
+                return Err(super::no_token(text.as_bytes()[at], at, &self.path));
+            }
+        }
+        let encoding = guarded(|| self.inner.encode_fast(text, false));
+        let encoding = encoding
+            .map_err(|e| Error::malformed(&self.path, format!("text cannot be encoded: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Bytes of `ids`.
+    pub(super) fn decode(&self, ids: &[u32]) -> Result<Vec<u8>> {
+        let tokens = ids.iter().map(|&id| {
+            let token = self.inner.id_to_token(id);
+            token.ok_or_else(|| super::no_such_id(id, &self.path))
+        });
+        let tokens = tokens.collect::<Result<Vec<String>>>()?;
+        if self.is_byte_level {
+            return Ok(tokens.iter().flat_map(|token| token_bytes(token)).collect());
+        }
+        let text = guarded(|| self.inner.decode(ids, false));
+        let text =
+            text.map_err(|e| Error::malformed(&self.path, format!("ids cannot be decoded: {e}")))?;
+        Ok(text.into_bytes())
+    }
+
+    /// The highest id + 1.
+    pub(super) fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+}
+
+impl fmt::Debug for HuggingFace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HuggingFace").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// GPT-2's pairs from the content of `merges.txt`: two tokens a line, the first line a version.
+fn parse_merges(content: &[u8], vocab: &HashMap<String, u32>) -> Parsed<Vec<(String, String)>> {
+    let content = std::str::from_utf8(content);
+    let content = content.map_err(|e| format!("byte {} is not UTF-8", e.valid_up_to()))?;
+    let mut merges = Vec::new();
+    for (line, number) in content.lines().zip(1..) {
+        if line.is_empty() || number == 1 && line.starts_with("#version") {
+            continue;
+        }
+        let pair = line.split_once(' ').filter(|(_, right)| !right.contains(' '));
+        let (left, right) = pair.ok_or_else(|| format!("line {number}: expected two tokens"))?;
+        for token in [left, right, &format!("{left}{right}")] {
+            if !vocab.contains_key(token) {
+                return Err(format!("line {number}: {token:?} is not in the vocabulary"));
+            }
+        }
+        merges.push((left.into(), right.into()));
+    }
+    Ok(merges)
+}
+
+/// Runs `work`; its error, or that it panicked, in one line.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Parsed<T> {
+    // What `work` may leave half done is dropped with it or is a cache of this thread.
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|e| e.to_string().replace('\n', " ")),
+        Err(_) => Err("the tokenizers library fails on this file".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vocab(tokens: &[&str]) -> HashMap<String, u32> {
+        tokens.iter().map(|token| token.to_string()).zip(0..).collect()
+    }
+
+    #[test]
+    fn merges_say_which_line_is_wrong() {
+        let vocab = vocab(&["a", "b", "ab"]);
+        let parse = |text: &str| parse_merges(text.as_bytes(), &vocab);
+        let merges = parse("#version: 0.2\na b\n\n").unwrap();
+        assert_eq!(merges, [("a".to_string(), "b".to_string())]);
+        assert_eq!(parse("a b\nab"), Err("line 2: expected two tokens".into()));
+        assert_eq!(parse("a b c"), Err("line 1: expected two tokens".into()));
+        assert_eq!(parse("ab ab"), Err("line 1: \"abab\" is not in the vocabulary".into()));
+        assert_eq!(parse_merges(b"a \xff", &vocab), Err("byte 2 is not UTF-8".into()));
+    }
+
+    #[test]
+    fn a_panic_of_the_library_is_an_error() {
+        let result = guarded::<()>(|| panic!("a test panics on purpose"));
+        assert_eq!(result, Err("the tokenizers library fails on this file".into()));
+    }
+}
