@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::header::{self, Header};
 use super::{Array, TensorInfo, Value};
@@ -12,7 +13,7 @@ use crate::mmap::Mmap;
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
-    map: Mmap,
+    map: Arc<Mmap>,
     header: Header,
     by_name: HashMap<String, usize>,
 }
@@ -21,7 +22,7 @@ impl GgufFile {
     /// Opens `path` and checks everything but the weights themselves. The file must not change
     /// while it is open.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = Mmap::open(path)?;
+        let map = Arc::new(Mmap::open(path)?);
         let header = header::scan(&map, map.len() as u64).map_err(|fault| fault.in_file(path))?;
         let names = header.tensors.iter().map(|tensor| tensor.name.clone());
         let by_name = names.zip(0..).collect();
@@ -81,7 +82,7 @@ impl GgufFile {
     }
 
     /// The mapped file.
-    pub(crate) fn map(&self) -> &Mmap {
+    pub(crate) fn map(&self) -> &Arc<Mmap> {
         &self.map
     }
 

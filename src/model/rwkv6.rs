@@ -1,0 +1,289 @@
+//! The RWKV-6 graph for one chunk of tokens.
+//!
+//! Shapes in ggml order; C = n_embd, S = head size, H = heads, F = n_ff, E and D the low ranks,
+//! N = rows of the chunk (all lanes together), L = lanes. Rows of one lane are consecutive.
+//!
+//! Texts follow each other in a lane, separated by a row whose key and decay are zero: the
+//! recurrence leaves it with an empty state. `shift` says for each row which row stands before
+//! it, so that the first token of a text has a row of zeros there.
+
+use super::weights::{ChannelMix, LayerWeights, Lerps, Norm, TimeMix};
+use super::{Layer, Model};
+use crate::arch::rwkv6::GROUP_NORM_EPS;
+use crate::ggml::{Graph, Node, SegmentPool};
+use crate::shape::Shape;
+
+/// State tensors of each layer, in this order: attention shift, channel shift, recurrence.
+pub(super) const STATES_PER_LAYER: usize = 3;
+
+/// What the graph is built for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GraphShape {
+    pub(super) n_rows: usize,
+    pub(super) n_lanes: usize,
+    pub(super) n_segments: usize,
+    pub(super) layers: Vec<Layer>,
+    pub(super) pool: SegmentPool,
+    pub(super) logits: bool,
+}
+
+/// Places to write to before a run and to read from after it.
+#[derive(Debug)]
+pub(super) struct Io {
+    /// Token of each row, i32 `{N}`.
+    pub(super) tokens: Node,
+    /// Row before each row, i32 `{N}`: 0 none (zeros), 1 + l the end of lane l in the chunk
+    /// before, 1 + L + n row n.
+    pub(super) shift: Node,
+    /// f32 `{C}` of zeros.
+    pub(super) zeros: Node,
+    /// f32 `{C, N}`: 1 for tokens, 0 for separators and padding.
+    pub(super) keep: Node,
+    /// Row ranges to pool, i32 `{2 n_segments}`.
+    pub(super) segments: Node,
+    /// Pooled layers, f32 `{C, n_segments}` each, in the order asked for.
+    pub(super) pooled: Vec<Node>,
+    /// f32 `{V, n_segments}`: logits of the last row of each segment.
+    pub(super) logits: Option<Node>,
+}
+
+/// Shapes of the state tensors of a model for `n_lanes` lanes.
+pub(super) fn state_shapes(model: &Model, n_lanes: usize) -> Vec<Shape> {
+    let hparams = model.hparams();
+    let c = hparams.n_embd;
+    let shape = |dims: &[usize]| Shape::new(dims).expect("sizes of a checked model");
+    let layer =
+        [shape(&[c, n_lanes]), shape(&[c, n_lanes]), shape(&[c * hparams.head_size, n_lanes])];
+    (0..hparams.n_layer).flat_map(|_| layer).collect()
+}
+
+/// Operations of a graph of `n_layer` layers, generously.
+pub(super) fn n_nodes(n_layer: usize) -> usize {
+    200 * n_layer + 200
+}
+
+/// Builds the graph up to the last layer asked for.
+pub(super) fn build(model: &Model, graph: &mut Graph, shape: &GraphShape) -> Io {
+    let c = model.hparams().n_embd;
+    let dims = |dims: &[usize]| Shape::new(dims).expect("a chunk has rows");
+    let mut io = Io {
+        tokens: graph.input_i32(shape.n_rows),
+        shift: graph.input_i32(shape.n_rows),
+        zeros: graph.input_f32(dims(&[c])),
+        keep: graph.input_f32(dims(&[c, shape.n_rows])),
+        segments: graph.input_i32(2 * shape.n_segments),
+        pooled: Vec::new(),
+        logits: None,
+    };
+    Builder { model, g: graph, shape }.run(&mut io);
+    io
+}
+
+struct Builder<'a> {
+    model: &'a Model,
+    g: &'a mut Graph,
+    shape: &'a GraphShape,
+}
+
+impl Builder<'_> {
+    fn run(&mut self, io: &mut Io) {
+        let hparams = self.model.hparams();
+        let weights = &self.model.weights;
+        let last = self.shape.layers.last().copied();
+        let n_layer = match last {
+            Some(Layer::Block(il)) if !self.shape.logits => il + 1,
+            _ => hparams.n_layer,
+        };
+        // x = LN(embedding of the token)
+        let table = self.g.weight(weights.token_embd);
+        let x = self.g.get_rows(table, io.tokens);
+        let mut x = self.layer_norm(x, weights.token_embd_norm, 0);
+        for (il, layer) in weights.layers.iter().take(n_layer).enumerate() {
+            x = self.layer(il, layer, x, io);
+            self.pool(Layer::Block(il), x, io);
+        }
+        if last == Some(Layer::Final) || self.shape.logits {
+            let halvings = hparams.halvings_before(hparams.n_layer);
+            let e = self.layer_norm(x, weights.output_norm, halvings);
+            self.pool(Layer::Final, e, io);
+            if self.shape.logits {
+                // logits = W e, of the last row of each segment
+                let e = self.g.pool(e, io.segments, SegmentPool::Last);
+                let head = self.g.weight(weights.output);
+                let logits = self.g.mul_mat(head, e);
+                self.g.output(logits);
+                io.logits = Some(logits);
+            }
+        }
+    }
+
+    fn pool(&mut self, layer: Layer, x: Node, io: &mut Io) {
+        if self.shape.layers.contains(&layer) {
+            let pooled = self.g.pool(x, io.segments, self.shape.pool);
+            self.g.output(pooled);
+            io.pooled.push(pooled);
+        }
+    }
+
+    /// x: {C, N} -> {C, N}
+    fn layer(&mut self, il: usize, weights: &LayerWeights, x: Node, io: &Io) -> Node {
+        let hparams = self.model.hparams();
+        let halvings = hparams.halvings_before(il);
+        let a = self.layer_norm(x, weights.norm_1, halvings);
+        let y = self.time_mix(il, &weights.time_mix, a, io);
+        let h = self.g.add(x, y);
+        let f = self.layer_norm(h, weights.norm_2, halvings);
+        let c = self.channel_mix(il, &weights.channel_mix, f, io);
+        let mut x = self.g.add(h, c);
+        if hparams.halvings_before(il + 1) > halvings {
+            x = self.g.scale(x, 0.5);
+        }
+        // Everything of this layer, reads of the old state included, runs before the new state
+        // is stored.
+        self.g.expand(x);
+        self.store_last_rows(a, STATES_PER_LAYER * il);
+        self.store_last_rows(f, STATES_PER_LAYER * il + 1);
+        x
+    }
+
+    fn time_mix(&mut self, il: usize, w: &TimeMix, a: Node, io: &Io) -> Node {
+        let hparams = self.model.hparams();
+        let (c, s, h) = (hparams.n_embd, hparams.head_size, hparams.n_head());
+        let (n, lanes) = (self.shape.n_rows, self.shape.n_lanes);
+        // sx = a of the row before - a
+        let sx = self.token_shift(a, STATES_PER_LAYER * il, io);
+        let [xw, xk, xv, xr, xg] = self.interpolations(w, a, sx);
+        // r = W_r xr; k = W_k xk; v = W_v xv; g = silu(W_g xg)
+        let r = self.product(w.receptance, xr);
+        let k = self.product(w.key, xk);
+        let v = self.product(w.value, xv);
+        let gate = self.product(w.gate, xg);
+        let gate = self.g.silu(gate);
+        let decay = self.decay(w, xw);
+        // A separator adds nothing to the state and keeps nothing of it.
+        let k = self.g.mul(k, io.keep);
+        let decay = self.g.mul(decay, io.keep);
+        let heads = [s, h, n];
+        let [k, v, r, decay] = [k, v, r, decay].map(|x| self.g.reshape(x, &heads));
+        let bonus = self.g.weight(w.first);
+        let state = self.g.state(STATES_PER_LAYER * il + 2);
+        let out = self.g.wkv6(k, v, r, bonus, decay, state);
+        // rows 0..N are outputs, then S rows of state for each lane
+        let o = self.g.rows(out, 0, n, 1);
+        self.g.expand(o);
+        let state = self.g.rows(out, n, s * lanes, 1);
+        self.g.store(state, STATES_PER_LAYER * il + 2);
+        // y = W_o (GroupNorm(o) * g)
+        let o = self.g.reshape(o, &heads);
+        let o = self.g.norm(o, GROUP_NORM_EPS);
+        let o = self.g.reshape(o, &[c, n]);
+        let o = self.scale_and_shift(o, w.ln);
+        let o = self.g.mul(o, gate);
+        self.product(w.output, o)
+    }
+
+    /// xw, xk, xv, xr, xg: {C, N} each.
+    fn interpolations(&mut self, w: &TimeMix, a: Node, sx: Node) -> [Node; 5] {
+        let hparams = self.model.hparams();
+        let (c, e, n) = (hparams.n_embd, hparams.low_rank_mix, self.shape.n_rows);
+        // z = tanh(W_1 (a + sx * lerp_x)): {5 E, N} -> {E, 5, N} -> {E, N, 5}
+        let lerp_x = self.g.weight(w.lerp_x);
+        let xxx = self.g.mul(sx, lerp_x);
+        let xxx = self.g.add(a, xxx);
+        let z = self.product(w.w1, xxx);
+        let z = self.g.tanh(z);
+        let z = self.g.reshape(z, &[e, 5, n]);
+        let z = self.g.swap_rows_and_planes(z);
+        // x_i = a + sx * (W_2i z_i + lerp_i): {C, N, 5}
+        let m = self.product(w.w2, z);
+        let lerps = self.lerps(w.lerps);
+        let m = self.g.add(m, lerps);
+        let m = self.g.mul(m, sx);
+        let x5 = self.g.add(m, a);
+        let x5 = self.g.reshape(x5, &[c, 5 * n]);
+        std::array::from_fn(|i| self.g.rows(x5, i * n, n, 1))
+    }
+
+    /// {C, 1, 5}
+    fn lerps(&mut self, lerps: Lerps) -> Node {
+        let c = self.model.hparams().n_embd;
+        match lerps {
+            Lerps::Fused(index) => {
+                let fused = self.g.weight(index);
+                self.g.reshape(fused, &[c, 1, 5])
+            }
+            Lerps::Separate(parts) => {
+                let [first, rest @ ..] = parts.map(|index| {
+                    let part = self.g.weight(index);
+                    self.g.reshape(part, &[c, 1, 1])
+                });
+                rest.into_iter().fold(first, |all, part| self.g.concat(all, part, 2))
+            }
+        }
+    }
+
+    /// w = exp(-exp(decay + D_2 tanh(D_1 xw))): {C, N}
+    fn decay(&mut self, w: &TimeMix, xw: Node) -> Node {
+        let d = self.product(w.decay_w1, xw);
+        let d = self.g.tanh(d);
+        let d = self.product(w.decay_w2, d);
+        let base = self.g.weight(w.decay);
+        let d = self.g.add(d, base);
+        let d = self.g.exp(d);
+        let d = self.g.neg(d);
+        self.g.exp(d)
+    }
+
+    fn channel_mix(&mut self, il: usize, w: &ChannelMix, f: Node, io: &Io) -> Node {
+        let sx = self.token_shift(f, STATES_PER_LAYER * il + 1, io);
+        let mut lerp = |index| {
+            let weight = self.g.weight(index);
+            let x = self.g.mul(sx, weight);
+            self.g.add(f, x)
+        };
+        let (xk, xr) = (lerp(w.lerp_k), lerp(w.lerp_r));
+        // c = sigmoid(W_r xr) * W_v relu(W_k xk)^2
+        let k = self.product(w.key, xk);
+        let k = self.g.relu(k);
+        let k = self.g.sqr(k);
+        let v = self.product(w.value, k);
+        let r = self.product(w.receptance, xr);
+        let r = self.g.sigmoid(r);
+        self.g.mul(v, r)
+    }
+
+    /// Row before minus row, {C, N}; the row before comes from state `state` where a lane goes on.
+    fn token_shift(&mut self, x: Node, state: usize, io: &Io) -> Node {
+        let state = self.g.state(state);
+        let before = self.g.concat(io.zeros, state, 1);
+        let table = self.g.concat(before, x, 1);
+        let before = self.g.get_rows(table, io.shift);
+        self.g.sub(before, x)
+    }
+
+    /// Stores the last row of each lane of x {C, N} in state `state` {C, L}.
+    fn store_last_rows(&mut self, x: Node, state: usize) {
+        let per_lane = self.shape.n_rows / self.shape.n_lanes;
+        let last = self.g.rows(x, per_lane - 1, self.shape.n_lanes, per_lane);
+        self.g.store(last, state);
+    }
+
+    fn product(&mut self, weight: usize, x: Node) -> Node {
+        let weight = self.g.weight(weight);
+        self.g.mul_mat(weight, x)
+    }
+
+    /// Layer norm of a stream that has been halved `halvings` times: eps is divided by the square
+    /// of that factor, so that the result is the one of the stream in full.
+    fn layer_norm(&mut self, x: Node, norm: Norm, halvings: u32) -> Node {
+        let eps = f64::from(self.model.hparams().layer_norm_eps) * 0.25f64.powi(halvings as i32);
+        let x = self.g.norm(x, eps as f32);
+        self.scale_and_shift(x, norm)
+    }
+
+    fn scale_and_shift(&mut self, x: Node, norm: Norm) -> Node {
+        let (weight, bias) = (self.g.weight(norm.weight), self.g.weight(norm.bias));
+        let x = self.g.mul(x, weight);
+        self.g.add(x, bias)
+    }
+}

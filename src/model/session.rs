@@ -1,0 +1,278 @@
+//! Runs texts through a model, a chunk of rows at a time.
+
+use std::sync::Arc;
+
+use super::rwkv6::{self, GraphShape, Io};
+use super::stream::{Chunk, Packer};
+use super::{Layer, Model, SegmentPool};
+use crate::error::{Error, Result};
+use crate::ggml::{Executor, Graph, StateTensors};
+
+/// How a session runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Threads of the CPU backend.
+    pub n_threads: usize,
+    /// Rows in a chunk, all lanes together: what bounds the memory for intermediate values.
+    pub batch_tokens: usize,
+    /// Sequences in flight.
+    pub n_lanes: usize,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { n_threads, batch_tokens: 512, n_lanes: 1 }
+    }
+}
+
+/// Pooled rows of one text, one vector per layer asked for, lent to the receiver.
+#[derive(Debug, Clone, Copy)]
+pub struct Pooled<'a> {
+    /// Index of the text.
+    pub text: usize,
+    /// Sum, maximum or last row of the text: `[n_layers][n_embd]`, on the scale of the model
+    /// without rescaling.
+    pub values: &'a [f64],
+}
+
+/// Rows that a run has computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Rows that hold a token.
+    pub tokens: u64,
+    /// Rows that separate texts or fill up a chunk.
+    pub padding: u64,
+}
+
+/// One thread of execution over a shared model: state, threads, graph.
+#[derive(Debug)]
+pub struct Session {
+    model: Arc<Model>,
+    options: SessionOptions,
+    state: Arc<StateTensors>,
+    executor: Executor,
+    loaded: Option<(GraphShape, Io)>,
+    workload: Workload,
+}
+
+/// Segments in a graph are a multiple of this, so that few shapes occur.
+const SEGMENT_STEP: usize = 32;
+
+impl Session {
+    /// A session with an empty state.
+    pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
+        if options.n_lanes == 0 || options.batch_tokens < 2 * options.n_lanes {
+            let what = format!(
+                "{} batch tokens for {} lanes: give at least one lane and two tokens for each",
+                options.batch_tokens, options.n_lanes
+            );
+            return Err(Error::argument(what));
+        }
+        let shapes = rwkv6::state_shapes(&model, options.n_lanes);
+        let state = StateTensors::new(&shapes)
+            .ok_or_else(|| Error::argument("not enough memory for the state; lower the lanes"))?;
+        let executor = Executor::new(options.n_threads)?;
+        let state = Arc::new(state);
+        Ok(Self { model, options, state, executor, loaded: None, workload: Workload::default() })
+    }
+
+    /// The model it runs.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Options it was made with.
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    /// Bytes of the state, from ggml's buffer.
+    pub fn state_bytes(&self) -> usize {
+        self.state.n_bytes()
+    }
+
+    /// Bytes for intermediate values, from ggml's buffer; 0 before the first run.
+    pub fn compute_bytes(&self) -> usize {
+        self.executor.compute_bytes()
+    }
+
+    /// Rows computed since the session was made.
+    pub fn workload(&self) -> Workload {
+        self.workload
+    }
+
+    /// Runs every text from an empty state and hands `receive` the pooled rows of each layer of
+    /// `layers`, in the order of `texts` when there is one lane. Fails on an empty text, on a
+    /// token outside the vocabulary, and on a hidden value that is NaN or infinite.
+    pub fn run(
+        &mut self,
+        texts: &[Vec<u32>],
+        layers: &[Layer],
+        pool: SegmentPool,
+        mut receive: impl FnMut(Pooled<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.check_texts(texts)?;
+        if layers.is_empty() {
+            return Err(Error::argument("no layer was asked for"));
+        }
+        self.state.clear();
+        let mut packer = Packer::new(texts, self.options.n_lanes);
+        let width = layers.len() * self.model.hparams().n_embd;
+        let mut open: Vec<Option<Vec<f64>>> = vec![None; texts.len()];
+        while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
+            let pooled = self.run_chunk(&chunk, layers, pool, false)?.pooled;
+            for (i, segment) in chunk.segments.iter().enumerate() {
+                let sums = open[segment.text].get_or_insert_with(|| start(pool, width));
+                self.fold(&pooled, i, pool, sums);
+                if segment.complete {
+                    receive(Pooled { text: segment.text, values: sums })?;
+                    open[segment.text] = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Logits after the last of `tokens`, from an empty state: `[n_vocab]`.
+    pub fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        let texts = [tokens.to_vec()];
+        self.check_texts(&texts)?;
+        self.state.clear();
+        let mut packer = Packer::new(&texts, self.options.n_lanes);
+        let mut logits = Vec::new();
+        while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
+            logits = self.run_chunk(&chunk, &[], SegmentPool::Last, true)?.logits;
+        }
+        logits.truncate(self.model.hparams().n_vocab);
+        Ok(logits)
+    }
+
+    fn check_texts(&self, texts: &[Vec<u32>]) -> Result<()> {
+        let n_vocab = self.model.hparams().n_vocab;
+        for (i, tokens) in texts.iter().enumerate() {
+            if tokens.is_empty() {
+                return Err(Error::argument(format!("text {} has no tokens", i + 1)));
+            }
+            if let Some(token) = tokens.iter().find(|&&token| token as usize >= n_vocab) {
+                let what = format!(
+                    "text {}: token {token}, but the model has 0 to {}; is it the right tokenizer?",
+                    i + 1,
+                    n_vocab - 1
+                );
+                return Err(Error::argument(what));
+            }
+        }
+        Ok(())
+    }
+
+    fn run_chunk(
+        &mut self,
+        chunk: &Chunk,
+        layers: &[Layer],
+        pool: SegmentPool,
+        logits: bool,
+    ) -> Result<ChunkOutput> {
+        let shape = GraphShape {
+            n_rows: chunk.tokens.len(),
+            n_lanes: self.options.n_lanes,
+            n_segments: chunk.segments.len().max(1).next_multiple_of(SEGMENT_STEP),
+            layers: layers.to_vec(),
+            pool,
+            logits,
+        };
+        self.load(shape)?;
+        let (shape, io) = self.loaded.as_ref().expect("just loaded");
+        let n_embd = self.model.hparams().n_embd;
+        let mut segments: Vec<i32> =
+            chunk.segments.iter().flat_map(|s| [s.first as i32, s.end as i32]).collect();
+        segments.resize(2 * shape.n_segments, 0);
+        let keep: Vec<f32> = chunk
+            .keep
+            .iter()
+            .flat_map(|&keep| std::iter::repeat_n(if keep { 1.0 } else { 0.0 }, n_embd))
+            .collect();
+        self.executor.set_i32(io.tokens, &chunk.tokens);
+        self.executor.set_i32(io.shift, &chunk.shift);
+        self.executor.set_f32(io.zeros, &vec![0.0; n_embd]);
+        self.executor.set_f32(io.keep, &keep);
+        self.executor.set_i32(io.segments, &segments);
+        self.executor.compute()?;
+        let n_tokens = chunk.keep.iter().filter(|&&keep| keep).count() as u64;
+        self.workload.tokens += n_tokens;
+        self.workload.padding += chunk.keep.len() as u64 - n_tokens;
+        self.read_outputs(chunk.segments.len())
+    }
+
+    fn load(&mut self, shape: GraphShape) -> Result<()> {
+        if self.loaded.as_ref().is_some_and(|(loaded, _)| *loaded == shape) {
+            return Ok(());
+        }
+        self.loaded = None;
+        let n_nodes = rwkv6::n_nodes(self.model.hparams().n_layer);
+        let weights = Arc::clone(&self.model.tensors);
+        let mut graph = Graph::new(n_nodes, weights, Arc::clone(&self.state));
+        let io = rwkv6::build(&self.model, &mut graph, &shape);
+        self.executor.load(graph)?;
+        self.loaded = Some((shape, io));
+        Ok(())
+    }
+
+    fn read_outputs(&self, n_segments: usize) -> Result<ChunkOutput> {
+        let (shape, io) = self.loaded.as_ref().expect("a chunk was just run");
+        let hparams = self.model.hparams();
+        let mut pooled = Vec::with_capacity(io.pooled.len());
+        for (layer, &node) in shape.layers.iter().zip(&io.pooled) {
+            let mut values = vec![0f32; n_segments * hparams.n_embd];
+            self.executor.get_f32(node, &mut values);
+            if values.iter().any(|value| !value.is_finite()) {
+                let what = format!("hidden of layer {layer} is NaN or infinite");
+                return Err(Error::non_finite(self.model.path_buf(), what));
+            }
+            pooled.push(values);
+        }
+        let mut logits = Vec::new();
+        if let Some(node) = io.logits {
+            logits.resize(n_segments * hparams.n_vocab, 0.0);
+            self.executor.get_f32(node, &mut logits);
+        }
+        Ok(ChunkOutput { pooled, logits })
+    }
+
+    /// Adds segment `index` of a chunk to what is known of its text.
+    fn fold(&self, pooled: &[Vec<f32>], index: usize, pool: SegmentPool, sums: &mut [f64]) {
+        let hparams = self.model.hparams();
+        let (shape, _) = self.loaded.as_ref().expect("a chunk was just run");
+        let n = hparams.n_embd;
+        for ((layer, values), sums) in shape.layers.iter().zip(pooled).zip(sums.chunks_exact_mut(n))
+        {
+            // The stream after layer il has been halved this often; doubling is exact.
+            let halvings = match *layer {
+                Layer::Block(il) => hparams.halvings_before(il + 1),
+                Layer::Final => 0,
+            };
+            let scale = 2f64.powi(halvings as i32);
+            for (sum, &value) in sums.iter_mut().zip(&values[index * n..(index + 1) * n]) {
+                let value = f64::from(value) * scale;
+                *sum = match pool {
+                    SegmentPool::Sum => *sum + value,
+                    SegmentPool::Max => sum.max(value),
+                    SegmentPool::Last => value,
+                };
+            }
+        }
+    }
+}
+
+/// Outputs of one chunk.
+struct ChunkOutput {
+    /// `[n_layers][n_segments * n_embd]`
+    pooled: Vec<Vec<f32>>,
+    /// `[n_segments * n_vocab]`, or empty.
+    logits: Vec<f32>,
+}
+
+fn start(pool: SegmentPool, width: usize) -> Vec<f64> {
+    let value = if pool == SegmentPool::Max { f64::NEG_INFINITY } else { 0.0 };
+    vec![value; width]
+}

@@ -1,0 +1,215 @@
+//! Packs texts of any length into chunks of rows.
+//!
+//! Texts follow each other in a few lanes. Between two texts stands one separator row, which
+//! empties the state of its lane, so that a text never feels its neighbours; a text that does not
+//! fit is continued in the next chunk with the state carried over. No row is wasted but the
+//! separators and, in the last chunk only, the tail of the lanes that end early.
+
+/// A run of rows of one text inside a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// Index of the text.
+    pub(super) text: usize,
+    /// First row.
+    pub(super) first: usize,
+    /// Row after the last.
+    pub(super) end: usize,
+    /// True if the text ends here.
+    pub(super) complete: bool,
+}
+
+/// Rows of all lanes, one lane after the other, each `len` long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chunk {
+    /// Rows of each lane.
+    pub(super) len: usize,
+    /// Token of each row; 0 in separators and padding.
+    pub(super) tokens: Vec<i32>,
+    /// The row before each row, as `Io::shift` wants it.
+    pub(super) shift: Vec<i32>,
+    /// True for rows that hold a token.
+    pub(super) keep: Vec<bool>,
+    /// Where the texts are.
+    pub(super) segments: Vec<Segment>,
+}
+
+/// Distributes texts over lanes, chunk by chunk.
+#[derive(Debug)]
+pub(super) struct Packer<'a> {
+    texts: &'a [Vec<u32>],
+    next: usize,
+    lanes: Vec<Lane>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Lane {
+    /// The text in progress and how many of its tokens are done.
+    current: Option<(usize, usize)>,
+    /// True once the state may hold anything.
+    used: bool,
+}
+
+impl<'a> Packer<'a> {
+    /// `texts` in order over `n_lanes` lanes whose state is empty. No text may be empty.
+    pub(super) fn new(texts: &'a [Vec<u32>], n_lanes: usize) -> Self {
+        Self { texts, next: 0, lanes: vec![Lane::default(); n_lanes] }
+    }
+
+    /// The next chunk of at most `max_rows` rows in all lanes together; `None` at the end.
+    pub(super) fn next_chunk(&mut self, max_rows: usize) -> Option<Chunk> {
+        let n_lanes = self.lanes.len();
+        let max_len = (max_rows / n_lanes).max(2);
+        let lanes: Vec<Vec<Row>> = (0..n_lanes).map(|lane| self.fill(lane, max_len)).collect();
+        let len = lanes.iter().map(Vec::len).max().filter(|&len| len > 0)?;
+        Some(chunk(&lanes, len))
+    }
+
+    fn fill(&mut self, lane: usize, max_len: usize) -> Vec<Row> {
+        let mut rows = Vec::new();
+        while rows.len() < max_len {
+            let lane = &mut self.lanes[lane];
+            let (text, done) = match lane.current {
+                Some(current) => current,
+                None if self.next == self.texts.len() => break,
+                // A separator in the last row would only push the text to the next chunk; it is
+                // as good at its beginning.
+                None if lane.used && rows.len() + 1 == max_len => {
+                    rows.push(Row::Separator);
+                    lane.used = false;
+                    break;
+                }
+                None => {
+                    if lane.used {
+                        rows.push(Row::Separator);
+                    }
+                    self.next += 1;
+                    (self.next - 1, 0)
+                }
+            };
+            lane.used = true;
+            let tokens = &self.texts[text];
+            let end = tokens.len().min(done + max_len - rows.len());
+            let complete = end == tokens.len();
+            for (i, &token) in tokens[done..end].iter().enumerate() {
+                let first = done + i == 0;
+                let last = complete && done + i + 1 == end;
+                rows.push(Row::Token { text, token, first, last });
+            }
+            lane.current = (!complete).then_some((text, end));
+        }
+        rows
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Row {
+    Token { text: usize, token: u32, first: bool, last: bool },
+    Separator,
+}
+
+fn chunk(lanes: &[Vec<Row>], len: usize) -> Chunk {
+    let n_rows = len * lanes.len();
+    let mut chunk = Chunk {
+        len,
+        tokens: Vec::with_capacity(n_rows),
+        shift: Vec::with_capacity(n_rows),
+        keep: Vec::with_capacity(n_rows),
+        segments: Vec::new(),
+    };
+    for (l, rows) in lanes.iter().enumerate() {
+        for i in 0..len {
+            chunk.push(rows.get(i).copied().unwrap_or(Row::Separator), l, i, lanes.len());
+        }
+    }
+    chunk
+}
+
+impl Chunk {
+    fn push(&mut self, row: Row, lane: usize, i: usize, n_lanes: usize) {
+        let index = self.tokens.len();
+        let Row::Token { text, token, first, last } = row else {
+            self.tokens.push(0);
+            self.shift.push(0);
+            self.keep.push(false);
+            return;
+        };
+        self.tokens.push(token as i32);
+        self.keep.push(true);
+        self.shift.push(match (first, i) {
+            (true, _) => 0,
+            (false, 0) => 1 + lane as i32,
+            (false, _) => (n_lanes + index) as i32,
+        });
+        match self.segments.last_mut() {
+            Some(segment) if segment.text == text && !first && i > 0 => segment.end = index + 1,
+            _ => {
+                self.segments.push(Segment { text, first: index, end: index + 1, complete: false })
+            }
+        }
+        if let Some(segment) = self.segments.last_mut() {
+            segment.complete = last;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pack(lengths: &[usize], n_lanes: usize, max_rows: usize) -> Vec<Chunk> {
+        let texts: Vec<Vec<u32>> =
+            lengths.iter().enumerate().map(|(t, &n)| vec![t as u32 + 1; n]).collect();
+        let mut packer = Packer::new(&texts, n_lanes);
+        std::iter::from_fn(|| packer.next_chunk(max_rows)).collect()
+    }
+
+    #[test]
+    fn a_single_text_has_no_separator() {
+        let chunks = pack(&[3], 1, 16);
+        assert_eq!(chunks.len(), 1);
+        assert_eq!(chunks[0].tokens, [1, 1, 1]);
+        assert_eq!(chunks[0].shift, [0, 1 + 1, 1 + 2]);
+        assert_eq!(chunks[0].segments, [Segment { text: 0, first: 0, end: 3, complete: true }]);
+    }
+
+    #[test]
+    fn texts_are_separated_and_continued() {
+        let chunks = pack(&[2, 5], 1, 4);
+        assert_eq!(chunks[0].tokens, [1, 1, 0, 2]);
+        assert_eq!(chunks[0].keep, [true, true, false, true]);
+        assert_eq!(chunks[0].shift, [0, 2, 0, 0]);
+        assert_eq!(chunks[1].tokens, [2, 2, 2, 2]);
+        // the first row continues lane 0
+        assert_eq!(chunks[1].shift, [1, 2, 3, 4]);
+        assert!(!chunks[0].segments[1].complete && chunks[1].segments[0].complete);
+    }
+
+    #[test]
+    fn a_separator_at_the_end_of_a_chunk_is_not_repeated() {
+        let chunks = pack(&[3, 2], 1, 4);
+        assert_eq!(chunks[0].tokens, [1, 1, 1, 0]);
+        assert_eq!(chunks[1].tokens, [2, 2]);
+        assert_eq!(chunks[1].shift, [0, 2]);
+    }
+
+    #[test]
+    fn every_token_is_in_exactly_one_segment() {
+        for n_lanes in [1, 2, 3] {
+            for max_rows in [3, 7, 64] {
+                let lengths = [1, 9, 2, 30, 1, 1, 17];
+                let mut seen = [0; 7];
+                let mut complete = [0; 7];
+                for chunk in pack(&lengths, n_lanes, max_rows) {
+                    for segment in &chunk.segments {
+                        seen[segment.text] += segment.end - segment.first;
+                        complete[segment.text] += usize::from(segment.complete);
+                        let rows = &chunk.tokens[segment.first..segment.end];
+                        assert!(rows.iter().all(|&token| token == segment.text as i32 + 1));
+                    }
+                }
+                assert_eq!(seen, lengths);
+                assert_eq!(complete, [1; 7]);
+            }
+        }
+    }
+}
