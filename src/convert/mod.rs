@@ -1,1 +1,135 @@
-//! Placeholder.
+//! The left half on one page: source + recipes -> plans -> files.
+//!
+//! In: a [`TensorSource`] and one recipe per file. Out: the files, each whole or not there at all.
+
+mod checkpoint_source;
+mod gguf_source;
+mod metadata;
+mod pipeline;
+mod source;
+
+use std::path::{Path, PathBuf};
+
+pub use checkpoint_source::CheckpointSource;
+pub use gguf_source::GgufSource;
+pub use source::{open, TensorSource};
+
+use crate::error::{Error, Result};
+use crate::gguf::{Layout, Writer};
+use crate::progress::Progress;
+use crate::recipe::{Plan, Recipe};
+
+/// How to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvertOptions {
+    /// Threads that quantize.
+    pub n_threads: usize,
+    /// Replace files that exist.
+    pub overwrite: bool,
+}
+
+impl Default for ConvertOptions {
+    fn default() -> Self {
+        let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { n_threads, overwrite: false }
+    }
+}
+
+/// One file to write: where, and by which recipe.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its plan.
+    pub plan: Plan,
+    /// Its path.
+    pub path: PathBuf,
+    layout: Layout,
+}
+
+impl Job {
+    /// Plans the file `path` from `source` by `recipe`, its header included. Writes nothing.
+    pub fn new(source: &dyn TensorSource, recipe: &Recipe, path: PathBuf) -> Result<Self> {
+        let order = source.layout(recipe.layout);
+        let plan = Plan::new(recipe, order, source.n_layer(), source.tensors())?;
+        let metadata = source.metadata(recipe.file_type, order)?;
+        let tensors = plan.rows.iter().map(|row| (row.name.clone(), row.to, row.shape));
+        let layout = Layout::new(&metadata, tensors.collect())?;
+        Ok(Self { plan, path, layout })
+    }
+
+    /// Size of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.layout.file_bytes()
+    }
+
+    /// First byte of each tensor, counted from the start of the data; in the order of the plan.
+    pub fn offsets(&self) -> impl Iterator<Item = u64> + '_ {
+        self.layout.tensors().iter().map(|tensor| tensor.offset)
+    }
+}
+
+/// Where each preset's file goes: `out` itself if it ends in `.gguf` (one recipe only), otherwise
+/// `<name>-<preset>.gguf` in the folder `out`.
+pub fn output_paths(name: &str, recipes: &[Recipe], out: &Path) -> Result<Vec<PathBuf>> {
+    if out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+        && !out.is_dir()
+    {
+        if recipes.len() > 1 {
+            let what = format!("{} presets need a folder, not {}", recipes.len(), out.display());
+            return Err(Error::argument(what));
+        }
+        return Ok(vec![out.to_owned(); recipes.len()]);
+    }
+    let paths: Vec<_> =
+        recipes.iter().map(|recipe| out.join(format!("{name}-{}.gguf", recipe.name))).collect();
+    let mut sorted = paths.clone();
+    sorted.sort();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::argument(format!("{} would be written twice", pair[0].display()))),
+        None => Ok(paths),
+    }
+}
+
+/// Writes all `jobs` from one read of `source`. On any error, and when `progress` cancels,
+/// nothing is left behind.
+pub fn run(
+    source: &dyn TensorSource,
+    jobs: &[Job],
+    options: ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<()> {
+    check_outputs(source, jobs)?;
+    let writers = jobs
+        .iter()
+        .map(|job| {
+            if let Some(folder) = job.path.parent().filter(|folder| !folder.as_os_str().is_empty())
+            {
+                std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+            }
+            Writer::create(&job.path, &job.layout, options.overwrite)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let n_weights: usize = source.tensors().iter().map(|tensor| tensor.shape.n_elements()).sum();
+    progress.begin("converting", n_weights as u64);
+    let outputs: Vec<_> = jobs
+        .iter()
+        .zip(&writers)
+        .map(|(job, writer)| pipeline::Output { plan: &job.plan, writer })
+        .collect();
+    pipeline::run(source, &outputs, options.n_threads, progress)?;
+    drop(outputs);
+    writers.into_iter().try_for_each(Writer::finish)
+}
+
+/// No output may be a file that is read.
+fn check_outputs(source: &dyn TensorSource, jobs: &[Job]) -> Result<()> {
+    for job in jobs {
+        let Ok(out) = job.path.canonicalize() else { continue };
+        for input in source.inputs() {
+            if input.canonicalize().is_ok_and(|input| input == out) {
+                let what = format!("{}: output is also an input", job.path.display());
+                return Err(Error::argument(what));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! The work itself: pieces of tensors are read, checked, quantized to every type that a plan
+//! wants, and written to their places.
+//!
+//! A piece is a few rows. Every thread takes the next piece in file order, so memory is a few
+//! pieces for each thread, whatever the size of the model; the bytes do not depend on who did what.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+
+use super::source::TensorSource;
+use crate::error::{Error, Result};
+use crate::ggml::{self, TensorType};
+use crate::gguf::Writer;
+use crate::progress::Progress;
+use crate::recipe::Plan;
+
+/// Weights in a piece, roughly: 4 MiB as f32.
+const PIECE: usize = 1 << 20;
+
+/// A file being written.
+pub(super) struct Output<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) writer: &'a Writer,
+}
+
+/// Some rows of one tensor.
+struct Piece {
+    tensor: usize,
+    first: usize,
+    n: usize,
+}
+
+/// Where the bytes of a tensor go: output, row of its plan.
+struct Place {
+    output: usize,
+    row: usize,
+}
+
+/// Quantizes every tensor of `source` into all `outputs` with `n_threads` threads.
+pub(super) fn run(
+    source: &dyn TensorSource,
+    outputs: &[Output<'_>],
+    n_threads: usize,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let pieces = pieces(source);
+    let work = Work { source, outputs, places: places(source, outputs), progress };
+    let next = AtomicUsize::new(0);
+    let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build();
+    let threads =
+        threads.map_err(|e| Error::argument(format!("cannot start {n_threads} threads: {e}")))?;
+    threads.broadcast(|_| {
+        let mut scratch = Scratch::default();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(piece) = pieces.get(index) else { return };
+            if let Err(error) = work.piece(piece, &mut scratch) {
+                // Of several failures the first in the file is told, on any number of threads.
+                let mut first = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if first.as_ref().is_none_or(|(at, _)| index < *at) {
+                    *first = Some((index, error));
+                }
+                next.store(pieces.len(), Ordering::Relaxed);
+                return;
+            }
+        }
+    });
+    match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn pieces(source: &dyn TensorSource) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for (tensor, planned) in source.tensors().iter().enumerate() {
+        let n = planned.shape.n_elements();
+        let rows = (PIECE / planned.shape.n_cols()).max(1);
+        let step = if source.in_pieces(tensor) { rows * planned.shape.n_cols() } else { n };
+        let starts = (0..n).step_by(step);
+        pieces.extend(starts.map(|first| Piece { tensor, first, n: step.min(n - first) }));
+    }
+    pieces
+}
+
+/// For each tensor: the types it is wanted in, and where.
+fn places(
+    source: &dyn TensorSource,
+    outputs: &[Output<'_>],
+) -> Vec<BTreeMap<TensorType, Vec<Place>>> {
+    let mut places: Vec<BTreeMap<TensorType, Vec<Place>>> =
+        source.tensors().iter().map(|_| BTreeMap::new()).collect();
+    for (output, Output { plan, .. }) in outputs.iter().enumerate() {
+        for (row, planned) in plan.rows.iter().enumerate() {
+            places[planned.source].entry(planned.to).or_default().push(Place { output, row });
+        }
+    }
+    places
+}
+
+#[derive(Default)]
+struct Scratch {
+    values: Vec<f32>,
+    bytes: Vec<u8>,
+}
+
+struct Work<'a> {
+    source: &'a dyn TensorSource,
+    outputs: &'a [Output<'a>],
+    places: Vec<BTreeMap<TensorType, Vec<Place>>>,
+    progress: &'a dyn Progress,
+}
+
+impl Work<'_> {
+    fn piece(&self, piece: &Piece, scratch: &mut Scratch) -> Result<()> {
+        if self.progress.cancelled() {
+            return Err(Error::Interrupted);
+        }
+        let tensor = &self.source.tensors()[piece.tensor];
+        scratch.values.resize(piece.n, 0.0);
+        self.source.read(piece.tensor, piece.first, &mut scratch.values)?;
+        if let Some(i) = scratch.values.iter().position(|value| !value.is_finite()) {
+            let value = if scratch.values[i].is_nan() { "NaN" } else { "infinite" };
+            let what = format!("tensor {:?}: element {} is {value}", tensor.name, piece.first + i);
+            return Err(Error::non_finite(
+                self.source.path(),
+                format!("{what}; nothing was written"),
+            ));
+        }
+        let n_cols = tensor.shape.n_cols();
+        for (&ty, places) in &self.places[piece.tensor] {
+            let row_bytes = ty.row_bytes(n_cols).expect("a plan names types that fill the rows");
+            scratch.bytes.resize(row_bytes * (piece.n / n_cols), 0);
+            ggml::quantize(ty, &scratch.values, n_cols, None, &mut scratch.bytes);
+            if !ggml::all_finite(ty, &scratch.bytes) {
+                let what = format!(
+                    "tensor {:?}: a value near element {} is too large for {ty}; choose a wider type",
+                    tensor.name, piece.first
+                );
+                return Err(Error::non_finite(self.source.path(), what));
+            }
+            let offset = (piece.first / n_cols * row_bytes) as u64;
+            for place in places {
+                self.outputs[place.output].writer.write_at(place.row, offset, &scratch.bytes)?;
+            }
+        }
+        self.progress.advance(piece.n as u64);
+        Ok(())
+    }
+}
