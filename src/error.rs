@@ -132,10 +132,17 @@ impl fmt::Display for Error {
     }
 }
 
-/// Text from a file, fit for one line of a message: escaped and cut.
+/// Text from a file, fit for one line of a message: cut, and without characters that would break
+/// the line or steer a terminal.
 pub(crate) fn shown(text: &str) -> String {
     const LONGEST: usize = 120;
-    let mut line: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    let mut line = String::new();
+    for c in text.chars().take(LONGEST) {
+        match c {
+            '"' | '\'' | '\\' => line.push(c),
+            _ => line.extend(c.escape_debug()),
+        }
+    }
     if text.chars().nth(LONGEST).is_some() {
         line.push_str("..");
     }

@@ -68,8 +68,8 @@ impl Oracle {
             let get = |i| text(unsafe { sys::gguf_get_arr_str(gguf, id, i) });
             return (0..n).map(get).collect::<Vec<String>>().into();
         }
-        // SAFETY: `id` is that of an array of `n` numbers of type `element`; ggml gives no pointer
-        // to speak of for none.
+        // SAFETY: `id` is that of an array of `n` numbers of type `element`. Bools are bytes that our
+        // writer made 0 or 1.
         unsafe {
             let data = sys::gguf_get_arr_data(gguf, id);
             match element {

@@ -230,7 +230,7 @@ fn offsets() {
         one_tensor(&[8], F32, 16, 4096),
         "tensor \"w\": offset 16 is not a multiple of alignment 32",
     );
-    for offset in [32, 4096, u64::MAX & !31] {
+    for offset in [32, 4096, u64::MAX - 31] {
         let expected =
             format!("tensor \"w\": offset {offset}, expected 0 (tensors must be contiguous)");
         refused(one_tensor(&[8], F32, offset, 4096), &expected);

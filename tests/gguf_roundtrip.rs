@@ -311,3 +311,54 @@ fn partial_files_of_killed_runs_are_reported() {
     assert!(line.starts_with(&own.display().to_string()) && line.ends_with("remove it"), "{line}");
     assert_eq!(std::fs::read(&own).unwrap(), b"left");
 }
+
+#[test]
+fn a_full_disk_is_found_before_anything_is_written() {
+    let Ok(dir) = tempfile::tempdir_in("/dev/shm") else {
+        println!("skipped: there is no /dev/shm");
+        return;
+    };
+    let disk = rustix::fs::statvfs(dir.path()).unwrap();
+    let weights = usize::try_from(disk.f_blocks * disk.f_frsize).unwrap() / 2;
+    if weights == 0 {
+        println!("skipped: /dev/shm has no size");
+        return;
+    }
+    let tensors = vec![("w".into(), TensorType::F32, Shape::new(&[weights]).unwrap())];
+    let layout = Layout::new(&[], tensors).unwrap();
+    let path = dir.path().join("a.gguf");
+    let error = Writer::create(&path, &layout, false).unwrap_err();
+    let bytes = layout.file_bytes();
+    let expected = format!("{}: cannot reserve {bytes} bytes: No space left", path.display());
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    assert!(matches!(error, Error::Io { .. }));
+    assert_eq!(names_in(dir.path()), [] as [String; 0]);
+}
+
+#[test]
+fn a_killed_run_leaves_the_old_file_and_a_partial_file() {
+    const TARGET: &str = "RWKVQ_TEST_KILLED_WRITER";
+    if let Some(path) = std::env::var_os(TARGET) {
+        // The run that is killed: this same test, in a process of its own.
+        let writer = Writer::create(Path::new(&path), &two_tensors(), true).unwrap();
+        writer.write_at(0, 0, &[1; 40]).unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+            .unwrap();
+        unreachable!("killed");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.gguf");
+    std::fs::write(&path, b"old").unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_killed_run_leaves_the_old_file_and_a_partial_file"])
+        .env(TARGET, &path)
+        .output()
+        .unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(9));
+    assert_eq!(std::fs::read(&path).unwrap(), b"old");
+    assert_eq!(stale_partials(&path).len(), 1);
+    assert_eq!(names_in(dir.path()).len(), 2);
+    // The next run is not in its way.
+    write(&path, &two_tensors(), true).unwrap();
+    assert_eq!(GgufFile::open(&path).unwrap().tensors().len(), 2);
+}

@@ -163,13 +163,7 @@ impl Checkpoint {
     /// the tensor is an error. Panics if there is no such tensor.
     pub fn read_bytes(&self, index: usize, byte_offset: u64, out: &mut [u8]) -> Result<()> {
         let tensor = &self.tensors[index];
-        let n = out.len() as u64;
-        if byte_offset.checked_add(n).is_none_or(|end| end > tensor.bytes) {
-            return Err(Error::argument(format!(
-                "tensor {:?}: {n} bytes at {byte_offset} are not inside its {}",
-                tensor.name, tensor.bytes
-            )));
-        }
+        tensor.check_range(byte_offset, out.len() as u64)?;
         let part = &self.parts[tensor.part];
         part.file.read_exact_at(out, tensor.offset + byte_offset).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => {
@@ -183,10 +177,11 @@ impl Checkpoint {
     /// Reads elements of tensor `index`, from `first_element` on, as floats into `out`. A range
     /// outside the tensor is an error. Panics if there is no such tensor.
     pub fn read_f32(&self, index: usize, first_element: usize, out: &mut [f32]) -> Result<()> {
-        let ty = self.tensors[index].ty;
-        let width = ty.block_bytes();
-        let mut bytes = [0; floats::CHUNK * 4];
+        let tensor = &self.tensors[index];
+        let (ty, width) = (tensor.ty, tensor.ty.block_bytes());
         let mut offset = (first_element as u64).saturating_mul(width as u64);
+        tensor.check_range(offset, (out.len() * width) as u64)?;
+        let mut bytes = [0; floats::CHUNK * 4];
         for chunk in out.chunks_mut(floats::CHUNK) {
             let bytes = &mut bytes[..chunk.len() * width];
             self.read_bytes(index, offset, bytes)?;
@@ -194,6 +189,19 @@ impl Checkpoint {
             offset += bytes.len() as u64;
         }
         Ok(())
+    }
+}
+
+impl TensorEntry {
+    /// An error unless the tensor has `n` bytes from `offset` on.
+    fn check_range(&self, offset: u64, n: u64) -> Result<()> {
+        let Self { name, bytes, .. } = self;
+        match offset.checked_add(n).filter(|end| end <= bytes) {
+            Some(_) => Ok(()),
+            None => Err(Error::argument(format!(
+                "tensor {name:?}: {n} bytes at {offset} are not inside its {bytes}"
+            ))),
+        }
     }
 }
 

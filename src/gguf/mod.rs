@@ -15,6 +15,25 @@
 //!
 //! Everything is little-endian. Versions 2 and 3 are read, 3 is written. The alignment is
 //! [`ALIGNMENT`] unless the key `general.alignment` says otherwise. Dimensions are in ggml's order.
+//!
+//! ```
+//! use rwkvq::gguf::{GgufFile, Layout, Writer};
+//! use rwkvq::{ggml::TensorType, Shape};
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let path = folder.path().join("tiny.gguf");
+//! let metadata = [("general.architecture".to_string(), "rwkv6".into())];
+//! let shape = Shape::new(&[2]).unwrap();
+//! let layout = Layout::new(&metadata, vec![("w".into(), TensorType::F32, shape)])?;
+//! let writer = Writer::create(&path, &layout, false)?;
+//! writer.write_at(0, 0, &[0, 0, 128, 63, 0, 0, 0, 64])?;
+//! writer.finish()?;
+//!
+//! let file = GgufFile::open(&path)?;
+//! assert_eq!(file.required_str("general.architecture")?, "rwkv6");
+//! assert_eq!(file.data(&file.tensors()[0])[4..], 2f32.to_le_bytes());
+//! # Ok::<(), rwkvq::Error>(())
+//! ```
 
 mod cursor;
 mod header;
