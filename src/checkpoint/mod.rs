@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What training left behind.
+
+pub mod random;
