@@ -10,6 +10,7 @@ mod config;
 mod floats;
 mod json;
 mod parts;
+pub mod random;
 mod safetensors;
 
 use std::collections::HashMap;
