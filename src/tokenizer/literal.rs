@@ -113,7 +113,7 @@ fn parse_escape<'a>(rest: &'a str, kind: Kind, bytes: &mut Vec<u8>) -> Parsed<&'
 }
 
 /// The number in the first `n_digits` hexadecimal digits, and the text after them.
-fn hex<'a>(text: &'a str, escape: char, n_digits: usize) -> Parsed<(u32, &'a str)> {
+fn hex(text: &str, escape: char, n_digits: usize) -> Parsed<(u32, &str)> {
     let digits = text.get(..n_digits).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
     let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
     let code = code.ok_or_else(|| format!("\\{escape} needs {n_digits} hexadecimal digits"))?;

@@ -3,12 +3,12 @@
 //! In: byte strings with ids. Out: for a position in a text, the longest token that starts there.
 //! Uses std only.
 
-/// Most slots a table may have: 64 times the real vocabulary's, 192 MiB.
+/// Most slots a table may have: 144 times what the real vocabulary takes; 192 MiB.
 const MAX_SLOTS: usize = 1 << 24;
 
 /// How far back of the end of the table a place for several children is looked for. It bounds the
 /// time a node takes, whatever the vocabulary.
-const SEARCH_SLOTS: usize = 4096;
+const SEARCH_SLOTS: usize = 1024;
 
 /// Mark of a slot that is no node's child.
 const NOBODY: u32 = u32::MAX;
