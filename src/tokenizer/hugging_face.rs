@@ -32,9 +32,24 @@ pub(super) struct HuggingFace {
 impl HuggingFace {
     /// From the content of the `tokenizer.json` at `path`.
     pub(super) fn from_json(path: &Path, content: &[u8]) -> Result<Self> {
-        tokenizer_json::check(path, content)?;
+        let added = tokenizer_json::check(path, content)?;
         let inner = guarded(|| tokenizers::Tokenizer::from_bytes(content));
-        Self::new(path, inner.map_err(|what| Error::malformed(path, what))?)
+        let inner = inner.map_err(|what| Error::malformed(path, what))?;
+        // The library numbers added tokens itself and only logs that the file says otherwise.
+        for token in added {
+            let id = inner.token_to_id(&token.content);
+            if id != Some(token.id) {
+                let given = id.map_or("none".into(), |id| id.to_string());
+                let what = format!(
+                    "added token {:?} has id {}; after the {} tokens of the model it can only be {given}",
+                    token.content,
+                    token.id,
+                    inner.get_vocab_size(false),
+                );
+                return Err(Error::malformed(path, what));
+            }
+        }
+        Self::new(path, inner)
     }
 
     /// From GPT-2's `vocab`, read from `path`, and the content of its list of merges.

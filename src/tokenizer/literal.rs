@@ -55,21 +55,33 @@ enum Kind {
 fn parse_body(body: &str, kind: Kind, quote: Option<char>) -> Parsed<Vec<u8>> {
     let mut bytes = Vec::with_capacity(body.len());
     let mut rest = body;
-    while let Some(c) = rest.chars().next() {
-        rest = &rest[c.len_utf8()..];
-        if c == '\\' {
-            rest = parse_escape(rest, kind, &mut bytes)?;
-        } else if Some(c) == quote {
-            return Err("the literal ends before the end of its text".into());
-        } else if kind == Kind::Bytes && !c.is_ascii() {
-            return Err(format!("a bytes literal cannot hold {c:?}"));
-        } else if kind != Kind::Gguf && matches!(c, '\r' | '\0') {
-            return Err(format!("a literal cannot hold a bare {c:?}"));
-        } else {
-            push_char(c, &mut bytes);
-        }
+    while !rest.is_empty() {
+        let n_plain = rest.bytes().position(|byte| byte == b'\\').unwrap_or(rest.len());
+        check_plain(&rest[..n_plain], kind, quote)?;
+        bytes.extend_from_slice(&rest.as_bytes()[..n_plain]);
+        rest = match rest[n_plain..].strip_prefix('\\') {
+            Some(rest) => parse_escape(rest, kind, &mut bytes)?,
+            None => break,
+        };
     }
     Ok(bytes)
+}
+
+/// Checks text without escapes for what Python would not take.
+fn check_plain(text: &str, kind: Kind, quote: Option<char>) -> Parsed<()> {
+    let Some(quote) = quote else { return Ok(()) };
+    if text.bytes().any(|byte| char::from(byte) == quote) {
+        return Err("the literal ends before the end of its text".into());
+    }
+    if let Some(bare) = text.bytes().find(|byte| matches!(byte, b'\r' | 0)) {
+        return Err(format!("a literal cannot hold a bare {:?}", char::from(bare)));
+    }
+    if kind == Kind::Bytes {
+        if let Some(c) = text.chars().find(|c| !c.is_ascii()) {
+            return Err(format!("a bytes literal cannot hold {c:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Reads what follows a backslash and returns the text after it.
@@ -101,7 +113,7 @@ fn parse_escape<'a>(rest: &'a str, kind: Kind, bytes: &mut Vec<u8>) -> Parsed<&'
 }
 
 /// The number in the first `n_digits` hexadecimal digits, and the text after them.
-fn hex<'a>(text: &'a str, escape: char, n_digits: usize) -> Parsed<(u32, &'a str)> {
+fn hex(text: &str, escape: char, n_digits: usize) -> Parsed<(u32, &str)> {
     let digits = text.get(..n_digits).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
     let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
     let code = code.ok_or_else(|| format!("\\{escape} needs {n_digits} hexadecimal digits"))?;

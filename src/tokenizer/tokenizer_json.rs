@@ -13,24 +13,32 @@ use crate::error::{Error, Result};
 /// largest vocabularies in use have about two million.
 const MAX_VALUES: usize = 4_000_000;
 
+/// A token that a file adds to its model's, and the id it has there.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Added {
+    pub(super) id: u32,
+    pub(super) content: String,
+}
+
 /// Checks the size of the JSON at `path` and, for byte pairs, that every merge gives a token.
-pub(super) fn check(path: &Path, content: &[u8]) -> Result<()> {
+/// Returns the tokens that the file adds.
+pub(super) fn check(path: &Path, content: &[u8]) -> Result<Vec<Added>> {
     check_size(path, content)?;
     let not_one = |e| Error::malformed(path, format!("not a tokenizer.json: {e}"));
-    let head: File<Head> = serde_json::from_slice(content).map_err(not_one)?;
-    if let Some(dropout) = head.model.dropout.filter(|&dropout| dropout != 0.0) {
+    let file: File<Head> = serde_json::from_slice(content).map_err(not_one)?;
+    if let Some(dropout) = file.model.dropout.filter(|&dropout| dropout != 0.0) {
         let what = format!("dropout {dropout} makes ids random; set model.dropout to null");
         return Err(Error::unsupported(path, what));
     }
-    let is_bpe = match head.model.kind.as_deref() {
-        None => head.model.merges.is_some(),
+    let is_bpe = match file.model.kind.as_deref() {
+        None => file.model.merges.is_some(),
         Some(kind) => kind == "BPE",
     };
-    if !is_bpe {
-        return Ok(());
+    if is_bpe {
+        let file: File<Bpe> = serde_json::from_slice(content).map_err(not_one)?;
+        check_merges(&file.model).map_err(|what| Error::malformed(path, what))?;
     }
-    let file: File<Bpe> = serde_json::from_slice(content).map_err(not_one)?;
-    check_merges(&file.model).map_err(|what| Error::malformed(path, what))
+    Ok(file.added_tokens)
 }
 
 /// GPT-2's vocabulary, if `content` is one: a JSON object with an id for every token.
@@ -51,6 +59,8 @@ pub(super) fn gpt2_vocab(path: &Path, content: &[u8]) -> Result<Option<HashMap<S
 #[derive(serde::Deserialize)]
 struct File<M> {
     model: M,
+    #[serde(default)]
+    added_tokens: Vec<Added>,
 }
 
 #[derive(serde::Deserialize)]

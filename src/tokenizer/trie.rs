@@ -3,12 +3,12 @@
 //! In: byte strings with ids. Out: for a position in a text, the longest token that starts there.
 //! Uses std only.
 
-/// Most slots a table may have: 64 times the real vocabulary's, 192 MiB.
+/// Most slots a table may have: 144 times what the real vocabulary takes; 192 MiB.
 const MAX_SLOTS: usize = 1 << 24;
 
 /// How far back of the end of the table a place for several children is looked for. It bounds the
 /// time a node takes, whatever the vocabulary.
-const SEARCH_SLOTS: usize = 4096;
+const SEARCH_SLOTS: usize = 1024;
 
 /// Mark of a slot that is no node's child.
 const NOBODY: u32 = u32::MAX;
@@ -40,9 +40,9 @@ pub(super) enum TrieError {
 
 impl Trie {
     /// Trie of `tokens`: ids above 0 with their bytes, at least one byte each.
-    pub(super) fn build(mut tokens: Vec<(u32, &[u8])>) -> Result<Self, TrieError> {
-        tokens.sort_unstable_by(|a, b| (prefix(a.1), a.1, a.0).cmp(&(prefix(b.1), b.1, b.0)));
-        let mut builder = Builder::new();
+    pub(super) fn build(tokens: Vec<(u32, &[u8])>) -> Result<Self, TrieError> {
+        let tokens = sorted(&tokens);
+        let mut builder = Builder::with_capacity(2 * tokens.len());
         // Nodes still to be filled: the slot, the tokens that pass through it, and its depth.
         let mut open = vec![(0u32, 0..tokens.len(), 0usize)];
         let mut children = Vec::with_capacity(256);
@@ -89,7 +89,19 @@ impl Trie {
     }
 }
 
-/// The first eight bytes as a number that sorts as they do: most comparisons end with it.
+/// `tokens` by bytes, then by id.
+fn sorted<'a>(tokens: &[(u32, &'a [u8])]) -> Vec<(u32, &'a [u8])> {
+    // Nearly every comparison is one of two numbers: a tenth of the time of comparing the bytes.
+    let mut order: Vec<(u64, usize)> =
+        tokens.iter().enumerate().map(|(i, (_, bytes))| (prefix(bytes), i)).collect();
+    order.sort_unstable_by(|a, b| {
+        let rest = |i: usize| (tokens[i].1, tokens[i].0);
+        a.0.cmp(&b.0).then_with(|| rest(a.1).cmp(&rest(b.1)))
+    });
+    order.into_iter().map(|(_, i)| tokens[i]).collect()
+}
+
+/// The first eight bytes as a number that sorts as they do.
 fn prefix(bytes: &[u8]) -> u64 {
     let mut first = [0; 8];
     let n = bytes.len().min(8);
@@ -123,9 +135,12 @@ struct Builder {
 }
 
 impl Builder {
-    fn new() -> Self {
-        let root = Slot { base: 0, parent: NOBODY, token: 0 };
-        Self { slots: vec![root], free: vec![!1], first_free: 0 }
+    /// A table with a root. `n_slots` is a guess: World tokens take 1.8 slots each.
+    fn with_capacity(n_slots: usize) -> Self {
+        let mut builder = Self { slots: Vec::with_capacity(n_slots), free: vec![], first_free: 0 };
+        builder.grow(1);
+        builder.free[0] = !1;
+        builder
     }
 
     /// Takes one slot for each child of `node` and returns the base they share.

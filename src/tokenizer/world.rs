@@ -84,8 +84,8 @@ impl WorldVocab {
                     return Err(at("id 0 is the end of a text and cannot be NORMAL".into()))
                 }
                 NORMAL => vocab.push(&unescape(text).map_err(at)?).map_err(at)?,
-                1..=HIGHEST_TYPE if i == 0 => {}
-                1..=HIGHEST_TYPE => vocab.skip().map_err(at)?,
+                2..=HIGHEST_TYPE if i == 0 => {}
+                2..=HIGHEST_TYPE => vocab.skip().map_err(at)?,
                 _ => {
                     let what = format!("{TYPES_KEY}[{i}]: {kind} is no token type (1 to 6)");
                     return Err(Error::malformed(path, what));
