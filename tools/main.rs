@@ -1,1 +1,49 @@
-fn main() {}
+//! The `rwkvq` command: flags in, one library call, results on stdout, messages on stderr.
+
+mod convert;
+mod embed;
+mod exit;
+mod inspect;
+mod make_checkpoint;
+mod output;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Quantize RWKV models to GGUF, run them with ggml, and measure what quantization costs.
+#[derive(Debug, Parser)]
+#[command(name = "rwkvq", version, long_version = long_version(), propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Convert(convert::Args),
+    Inspect(inspect::Args),
+    Embed(embed::Args),
+    MakeCheckpoint(make_checkpoint::Args),
+}
+
+fn main() -> ExitCode {
+    exit::install_panic_hook();
+    // clap prints its own errors, one line and a hint, and exits with 2.
+    let cli = Cli::parse();
+    let interrupts = terminal::watch_interrupts();
+    let result = match cli.verb {
+        Verb::Convert(args) => convert::run(&args, interrupts),
+        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Embed(args) => embed::run(&args, interrupts),
+        Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
+    };
+    exit::code(result)
+}
+
+fn long_version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let (ggml, isa) = (rwkvq::ggml::version(), rwkvq::ggml::isa());
+    format!("{version}\nggml {ggml}\ncpu  {isa}")
+}

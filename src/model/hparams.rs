@@ -40,7 +40,7 @@ pub(super) fn from_gguf(file: &GgufFile) -> Result<Hparams> {
         layer_norm_eps: eps,
         rescale_every: file.u32(keys::RESCALE_EVERY)?.unwrap_or(0) as usize,
     };
-    if hparams.n_embd % hparams.head_size != 0 {
+    if !hparams.n_embd.is_multiple_of(hparams.head_size) {
         let expected = format!("a divisor of the width {}", hparams.n_embd);
         return Err(Error::mismatch(file.path(), keys::HEAD_SIZE, expected, hparams.head_size));
     }

@@ -1,0 +1,70 @@
+//! Progress on stderr, and Ctrl-C.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use rwkvq::Progress;
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// True once the user has asked to stop. The second time, the process ends at once.
+pub fn watch_interrupts() -> &'static AtomicBool {
+    // Without a handler Ctrl-C ends the process, which is also safe: files appear by renaming.
+    let _ = ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    &INTERRUPTED
+}
+
+/// A bar with rate and remaining time; hidden where stderr is no terminal.
+pub struct Bar {
+    bar: Mutex<ProgressBar>,
+    interrupted: &'static AtomicBool,
+    verbose: bool,
+}
+
+impl Bar {
+    /// `verbose` also prints what the library notes.
+    pub fn new(interrupted: &'static AtomicBool, verbose: bool) -> Self {
+        Self { bar: Mutex::new(ProgressBar::hidden()), interrupted, verbose }
+    }
+
+    /// Removes the bar from the screen.
+    pub fn clear(&self) {
+        self.with(ProgressBar::finish_and_clear);
+    }
+
+    fn with(&self, f: impl FnOnce(&ProgressBar)) {
+        f(&self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&self, phase: &str, total: u64) {
+        let template = "{msg} [{wide_bar}] {percent}% {per_sec}, {eta} left";
+        let bar = ProgressBar::new(total).with_message(phase.to_owned());
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        let mut current = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        current.finish_and_clear();
+        *current = bar;
+    }
+
+    fn advance(&self, n: u64) {
+        self.with(|bar| bar.inc(n));
+    }
+
+    fn note(&self, message: &str) {
+        if self.verbose {
+            self.with(|bar| bar.suspend(|| eprintln!("note: {message}")));
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}
