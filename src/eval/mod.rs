@@ -16,6 +16,8 @@
 //! ```
 
 pub mod bootstrap;
+pub mod dataset;
 pub mod fidelity;
 pub mod metrics;
 
+pub use dataset::{Dataset, Pair, TextVariant};
