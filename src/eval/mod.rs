@@ -15,9 +15,12 @@
 //! assert!(low <= rho && rho <= high);
 //! ```
 
+pub mod baselines;
 pub mod bootstrap;
+pub mod controls;
 pub mod dataset;
 pub mod fidelity;
 pub mod metrics;
 
+pub use baselines::Glove;
 pub use dataset::{Dataset, Pair, TextVariant};
