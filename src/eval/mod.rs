@@ -20,7 +20,12 @@ pub mod bootstrap;
 pub mod controls;
 pub mod dataset;
 pub mod fidelity;
+pub mod host;
 pub mod metrics;
+pub mod report;
+pub mod rss;
+pub mod table;
 
 pub use baselines::Glove;
 pub use dataset::{Dataset, Pair, TextVariant};
+pub use report::Report;
