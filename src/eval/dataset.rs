@@ -8,8 +8,10 @@
 //! - **CSV**: commas split fields, quoting as in RFC 4180; empty lines do not count.
 //! - **JSONL**: one object a line.
 //!
-//! Columns are found by name (see [`columns`]); without a header line a TSV or CSV row is score,
-//! text, text. A byte order mark is ignored. Every error names the file and the line.
+//! Columns are found by name, in any order and without regard to case: a score (`score`, `label`,
+//! `similarity`, `quality`, `gold`, ..) and two texts (`sentence1`/`sentence2`, `text1`/`text2`,
+//! `a`/`b`, `#1 String`/`#2 String`, ..). Without a header line a TSV or CSV row is score, text,
+//! text. A byte order mark is ignored. Every error names the file and the line.
 
 mod columns;
 mod rows;
