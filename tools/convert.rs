@@ -91,7 +91,10 @@ fn tell(source: &dyn TensorSource, jobs: &[Job], bar: &Bar) {
         let replaced = job.plan.rows.iter().filter_map(|row| Some((row, row.instead_of?)));
         for (row, wanted) in replaced.clone() {
             let (name, n) = (&row.name, row.shape.n_cols());
-            bar.note(&format!("{}: {name}: rows of {n} do not fill {wanted}; {} instead", job.plan.preset, row.to));
+            bar.note(&format!(
+                "{}: {name}: rows of {n} do not fill {wanted}; {} instead",
+                job.plan.preset, row.to
+            ));
         }
         let n = replaced.count();
         if n > 0 {
@@ -121,7 +124,9 @@ fn print_plans(jobs: &[Job], as_json: bool) -> Result<()> {
         table.set_header(["tensor", "shape", "from", "to", "bytes", "offset", "why"]);
         for (row, offset) in job.plan.rows.iter().zip(job.offsets()) {
             let why = match row.instead_of {
-                Some(wanted) => format!("{}; instead of {wanted}: rows do not fill its blocks", row.why),
+                Some(wanted) => {
+                    format!("{}; instead of {wanted}: rows do not fill its blocks", row.why)
+                }
                 None => row.why.clone(),
             };
             table.add_row([

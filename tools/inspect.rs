@@ -30,8 +30,12 @@ pub fn run(args: &Args) -> Result<()> {
     let file = GgufFile::open(&args.file)?;
     // A second, independent decoder must see the same names, types and offsets.
     file.cross_check()?;
-    let hash = args.hash.then(|| file.sha256());
-    if args.json { print_json(args, &file, hash) } else { print_text(args, &file, hash) }
+    let hash = args.hash.then(|| file.sha256()).transpose()?;
+    if args.json {
+        print_json(args, &file, hash)
+    } else {
+        print_text(args, &file, hash)
+    }
 }
 
 /// Tensors and bytes of each type.
@@ -65,8 +69,7 @@ fn print_json(args: &Args, file: &GgufFile, hash: Option<String>) -> Result<()> 
             })
         })
         .collect();
-    let types: BTreeMap<_, _> =
-        by_type(file).into_iter().map(|(name, (n, _))| (name, n)).collect();
+    let types: BTreeMap<_, _> = by_type(file).into_iter().map(|(name, (n, _))| (name, n)).collect();
     let mut all = json!({
         "version": file.version(),
         "file_bytes": file.file_bytes(),

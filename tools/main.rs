@@ -2,6 +2,8 @@
 
 mod convert;
 mod embed;
+mod embed_format;
+mod eval;
 mod exit;
 mod inspect;
 mod make_checkpoint;
@@ -25,6 +27,7 @@ enum Verb {
     Convert(convert::Args),
     Inspect(inspect::Args),
     Embed(embed::Args),
+    Eval(Box<eval::Args>),
     MakeCheckpoint(make_checkpoint::Args),
 }
 
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Verb::Convert(args) => convert::run(&args, interrupts),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Embed(args) => embed::run(&args, interrupts),
+        Verb::Eval(args) => eval::run(&args, interrupts),
         Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
     };
     exit::code(result)

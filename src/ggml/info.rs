@@ -5,13 +5,16 @@ use std::sync::Once;
 
 use ggml_sys as sys;
 
-/// ggml's version and the commit it was cut from: `0.26.0 (1a2b3c4)`.
+/// ggml's version, and the commit it was cut from where its source says so: `0.26.0 (1a2b3c4)`.
 pub fn version() -> String {
     // SAFETY: both functions return static C strings.
     let text = |ptr: *const c_char| unsafe { CStr::from_ptr(ptr) }.to_string_lossy().into_owned();
     // SAFETY: the calls take nothing and read constants.
     let (version, commit) = unsafe { (sys::ggml_version(), sys::ggml_commit()) };
-    format!("{} ({})", text(version), text(commit))
+    match text(commit).as_str() {
+        "" | "unknown" => text(version),
+        commit => format!("{} ({commit})", text(version)),
+    }
 }
 
 /// Instruction sets that ggml's CPU backend was compiled for: `avx2 fma avx512 vnni`.

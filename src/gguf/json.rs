@@ -13,6 +13,13 @@ impl GgufFile {
     }
 }
 
+impl Value {
+    /// The value as JSON; a float that is NaN or infinite becomes `null`.
+    pub fn to_json(&self) -> Json {
+        json(self)
+    }
+}
+
 fn json(value: &Value) -> Json {
     match value {
         Value::U8(n) => (*n).into(),

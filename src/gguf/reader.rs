@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::header::{self, Header};
 use super::{Array, TensorInfo, Value};
 use crate::error::{Error, Result};
@@ -79,6 +81,16 @@ impl GgufFile {
     /// Alignment of tensor data, in bytes.
     pub fn alignment(&self) -> u32 {
         self.header.alignment
+    }
+
+    /// SHA-256 of the whole file, lower-case hex. Read, not taken from the map, so that a large
+    /// model does not become resident by it.
+    pub fn sha256(&self) -> Result<String> {
+        let failed = |e| Error::io(&self.path, e);
+        let mut file = std::fs::File::open(&self.path).map_err(failed)?;
+        let mut hasher = Sha256::new();
+        std::io::copy(&mut file, &mut hasher).map_err(failed)?;
+        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// The mapped file.

@@ -1,0 +1,243 @@
+//! `rwkvq eval`: quality, speed and memory of each quantization level, in one report.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use rwkvq::convert::{self, ConvertOptions, Job};
+use rwkvq::embed::Pooling;
+use rwkvq::eval::{self, table, Dataset, EvalOptions, Evaluation, LevelFile};
+use rwkvq::gguf::GgufFile;
+use rwkvq::model::{LayerSelection, SessionOptions};
+use rwkvq::recipe::Recipe;
+use rwkvq::tokenizer::Tokenizer;
+use rwkvq::{Error, Result};
+use serde_json::json;
+
+use crate::output::{print, write_file};
+use crate::terminal::Bar;
+
+/// Measure Spearman, speed and memory of one or several quantization levels
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// GGUF files; or, with --preset, one source that is converted first
+    #[arg(required = true)]
+    models: Vec<PathBuf>,
+    /// Preset to convert the source to, repeatable
+    #[arg(long)]
+    preset: Vec<String>,
+    /// Keep the converted files in this folder
+    #[arg(long, requires = "preset")]
+    keep: Option<PathBuf>,
+    /// World vocabulary to convert with, instead of the folder's own
+    #[arg(long, requires = "preset")]
+    vocab: Option<PathBuf>,
+    /// Pairs with scores: GLUE/MRPC TSV, generic TSV, CSV or JSONL; repeatable
+    #[arg(long, required = true)]
+    dataset: Vec<PathBuf>,
+    /// What to call the split in the report [default: from the file name]
+    #[arg(long)]
+    split: Option<String>,
+    /// Use the first N pairs only
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Indices 0..n_layer-1 (after that block), last, final (after the output norm), all
+    #[arg(long, default_value = "all")]
+    layers: String,
+    /// mean, last or max over the tokens
+    #[arg(long, default_value = "mean")]
+    pooling: String,
+    /// World vocabulary, tokenizer.json or folder to use instead of the model's own
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+    /// Baseline to compare with: glove=FILE (text format)
+    #[arg(long)]
+    baseline: Option<String>,
+    /// Level that the others are compared with [default: the one with the most bits per weight]
+    #[arg(long)]
+    reference: Option<String>,
+    /// Write the report here
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// Print the report on stdout
+    #[arg(long)]
+    json: bool,
+    /// Write the similarity of every pair here, keyed by row number
+    #[arg(long)]
+    keep_scores: Option<PathBuf>,
+    /// Threads [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Tokens computed at once
+    #[arg(long, default_value_t = 512)]
+    batch_tokens: usize,
+    /// Timed passes over each data set
+    #[arg(long, default_value_t = 1)]
+    repeats: usize,
+    /// Seed of the bootstrap and of the random vectors
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Say what was not believed in the source
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
+    let options = options(args)?;
+    let datasets = args
+        .dataset
+        .iter()
+        .map(|path| Dataset::open(path, args.split.as_deref(), args.limit))
+        .collect::<Result<Vec<_>>>()?;
+    for path in args.report.iter().chain(&args.keep_scores) {
+        check_writable(path)?;
+    }
+    let bar = Bar::new(interrupted, args.verbose);
+    // Dropped, and with it the converted files, after the evaluation.
+    let (levels, _folder) = levels(args, &options, &bar)?;
+    let result = eval::run(&levels, &datasets, &options, &bar);
+    bar.clear();
+    let evaluation = result?;
+    write_results(args, &levels, &evaluation)
+}
+
+fn options(args: &Args) -> Result<EvalOptions> {
+    let glove = match args.baseline.as_deref() {
+        None => None,
+        Some(text) => match text.strip_prefix("glove=") {
+            Some(path) => Some(PathBuf::from(path)),
+            None => return Err(Error::argument(format!("baseline {text:?}: give glove=FILE"))),
+        },
+    };
+    let mut session = SessionOptions { batch_tokens: args.batch_tokens, ..Default::default() };
+    session.n_threads = args.threads.unwrap_or(session.n_threads);
+    Ok(EvalOptions {
+        layers: LayerSelection::parse(&args.layers)?,
+        pooling: args.pooling.parse::<Pooling>()?,
+        session,
+        repeats: args.repeats,
+        seed: args.seed,
+        reference: args.reference.clone(),
+        tokenizer: args.tokenizer.as_deref().map(Tokenizer::open).transpose()?,
+        glove,
+        command: eval::host::base_names(std::env::args()),
+    })
+}
+
+/// A report must not fail to be written after an hour of measuring.
+fn check_writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    tempfile::tempfile_in(folder).map_err(|e| Error::io(folder, e))?;
+    Ok(())
+}
+
+type Converted = (Vec<LevelFile>, Option<tempfile::TempDir>);
+
+/// The models to measure: as given, or converted first.
+fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
+    if args.preset.is_empty() {
+        return Ok((args.models.iter().map(|path| given(path)).collect::<Result<_>>()?, None));
+    }
+    let [source] = args.models.as_slice() else {
+        return Err(Error::argument(
+            "--preset converts one source; give GGUF files without --preset",
+        ));
+    };
+    let recipes = args.preset.iter().map(|name| Recipe::open(name)).collect::<Result<Vec<_>>>()?;
+    let source = convert::open(source, args.vocab.clone())?;
+    for warning in source.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    for note in source.notes() {
+        rwkvq::Progress::note(bar, note);
+    }
+    let (folder, temporary) = match &args.keep {
+        Some(folder) => (folder.clone(), None),
+        None => {
+            let folder = tempfile::Builder::new().prefix("rwkvq-").tempdir();
+            let folder = folder.map_err(|e| Error::io(std::env::temp_dir(), e))?;
+            (folder.path().to_owned(), Some(folder))
+        }
+    };
+    let paths = convert::output_paths(source.name(), &recipes, &folder)?;
+    let jobs = recipes
+        .iter()
+        .zip(paths)
+        .map(|(recipe, path)| Job::new(source.as_ref(), recipe, path))
+        .collect::<Result<Vec<_>>>()?;
+    let n_threads = options.session.n_threads;
+    let converted =
+        convert::run(source.as_ref(), &jobs, ConvertOptions { n_threads, overwrite: false }, bar);
+    bar.clear();
+    converted?;
+    let levels =
+        jobs.into_iter().map(|job| LevelFile { preset: job.plan.preset, path: job.path }).collect();
+    Ok((levels, temporary))
+}
+
+/// A file of the user's: its level is the preset in its name, else its file type.
+fn given(path: &Path) -> Result<LevelFile> {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
+    let stem = stem.unwrap_or_default();
+    let named = Recipe::names().find(|name| {
+        stem.strip_suffix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with(['-', '.', '_']))
+    });
+    let preset = match named {
+        Some(name) => name.to_owned(),
+        None => match GgufFile::open(path)?.u32("general.file_type")? {
+            Some(file_type) => Recipe::names()
+                .filter_map(|name| Recipe::open(name).ok())
+                .find(|recipe| recipe.file_type == file_type)
+                .map_or(stem, |recipe| recipe.name),
+            None => stem,
+        },
+    };
+    Ok(LevelFile { preset, path: path.to_owned() })
+}
+
+fn write_results(args: &Args, levels: &[LevelFile], evaluation: &Evaluation) -> Result<()> {
+    let json = evaluation.report.to_json();
+    if let Some(path) = &args.report {
+        write_file(path, json.as_bytes())?;
+    }
+    if let Some(path) = &args.keep_scores {
+        write_file(path, scores_json(levels, evaluation).as_bytes())?;
+    }
+    eprintln!("{}", table::render(&evaluation.report));
+    if args.json {
+        print(&json)?;
+    }
+    if let Some(path) = &args.report {
+        eprintln!("report: {}", path.display());
+    }
+    Ok(())
+}
+
+/// Cosine of every pair, by run, level and layer; the index in a list is the row of the data set.
+fn scores_json(levels: &[LevelFile], evaluation: &Evaluation) -> String {
+    let runs: Vec<_> = evaluation
+        .report
+        .runs
+        .iter()
+        .zip(&evaluation.similarities)
+        .map(|(run, scores)| {
+            let levels: Vec<_> = levels
+                .iter()
+                .zip(&run.levels)
+                .zip(scores)
+                .map(|((file, level), scores)| {
+                    let layers: serde_json::Map<_, _> = level
+                        .layers
+                        .iter()
+                        .zip(scores)
+                        .map(|(layer, scores)| (layer.layer.clone(), json!(scores)))
+                        .collect();
+                    json!({ "preset": file.preset, "layers": layers })
+                })
+                .collect();
+            json!({ "dataset": run.dataset.name, "file_sha256": run.dataset.file_sha256, "levels": levels })
+        })
+        .collect();
+    format!("{:#}\n", json!({ "schema_version": 1, "runs": runs }))
+}
