@@ -1,1 +1,98 @@
-//! Placeholder.
+//! Quantizers of our own: rows of f32 to rows of blocks, byte for byte what ggml's
+//! `ggml_quantize_chunk` writes on x86-64, several times faster.
+//!
+//! ggml searches the scale of one sub-block after another, in scalar single precision. Here as many
+//! sub-blocks as a register has lanes are searched side by side. Each lane does exactly the scalar
+//! sequence of operations: products are not fused with sums, sums are not reordered, divisions and
+//! roots are exact. So the bytes are the same on every [`InstructionSet`], for every finite input.
+//! Uses shape, simd and the types of ggml; the caller goes to [`crate::ggml::quantize`] for a type
+//! that [`supports`] denies.
+
+mod affine_search;
+mod affine_superblock;
+mod lanes;
+mod q4_k;
+mod q8_0;
+mod scale_search;
+mod signed_search;
+mod superblock;
+
+pub use crate::simd::InstructionSet;
+
+use crate::ggml::TensorType;
+use crate::simd::{dispatch, Kernel};
+
+/// True if [`quantize`] covers the type `ty`.
+pub fn supports(ty: TensorType) -> bool {
+    matches!(ty, TensorType::Q8_0 | TensorType::Q4_K | TensorType::Q5_K)
+}
+
+/// Quantizes rows of `n_cols` weights into `out`, on the fastest instruction set of this processor.
+/// `importance` holds one weight per column. Panics unless `ty` is supported, `src` is whole rows,
+/// `out` their exact size and `importance` one row long. The weights must be finite.
+pub fn quantize(
+    ty: TensorType,
+    src: &[f32],
+    n_cols: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    quantize_on(InstructionSet::best(), ty, src, n_cols, importance, out);
+}
+
+/// As [`quantize`], on the instruction set `set`. Panics if this processor does not have it.
+pub fn quantize_on(
+    set: InstructionSet,
+    ty: TensorType,
+    src: &[f32],
+    n_cols: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    let row_bytes = ty.row_bytes(n_cols).expect("n_cols is a multiple of the block length");
+    let n_rows = src.len() / n_cols;
+    assert_eq!(src.len(), n_rows * n_cols, "whole rows");
+    assert_eq!(out.len(), n_rows * row_bytes, "{ty}: bytes of {n_rows} rows of {n_cols}");
+    assert!(importance.is_none_or(|weights| weights.len() == n_cols), "one weight per column");
+    match ty {
+        TensorType::Q8_0 => dispatch(set, Q80 { src, out }),
+        TensorType::Q4_K => superblocks::<q4_k::Q4K>(set, src, importance, out),
+        TensorType::Q5_K => superblocks::<q4_k::Q5K>(set, src, importance, out),
+        _ => panic!("{ty}: not supported"),
+    }
+}
+
+struct Q80<'a> {
+    src: &'a [f32],
+    out: &'a mut [u8],
+}
+
+impl Kernel for Q80<'_> {
+    #[inline(always)]
+    fn run<const W: usize, const WIDE: usize>(self) {
+        q8_0::quantize::<W>(self.src, self.out);
+    }
+}
+
+struct Superblocks<'a, F> {
+    src: &'a [f32],
+    importance: Option<&'a [f32]>,
+    out: &'a mut [u8],
+    format: std::marker::PhantomData<F>,
+}
+
+impl<F: superblock::PairFormat> Kernel for Superblocks<'_, F> {
+    #[inline(always)]
+    fn run<const W: usize, const WIDE: usize>(self) {
+        superblock::quantize_rows::<F, W, WIDE>(self.src, self.importance, self.out);
+    }
+}
+
+fn superblocks<F: superblock::PairFormat>(
+    set: InstructionSet,
+    src: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    dispatch(set, Superblocks::<F> { src, importance, out, format: std::marker::PhantomData });
+}

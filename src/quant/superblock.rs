@@ -1,0 +1,100 @@
+//! Superblocks of 256 weights, two at a time: what all K-quants share.
+
+use super::lanes::{nearest_int, Lanes};
+
+/// Weights in a superblock.
+pub const SUPERBLOCK: usize = 256;
+
+/// Weights in a pair of superblocks.
+pub const PAIR: usize = 2 * SUPERBLOCK;
+
+/// Two superblocks with their importance. An odd last superblock has a second one of zeros.
+pub struct Pair {
+    /// The weights.
+    pub x: [f32; PAIR],
+    /// Importance of each weight, if there is a matrix.
+    pub importance: Option<[f32; PAIR]>,
+    /// Sum of the squares of each superblock, added in order; computed if there is a matrix.
+    pub sum_squares: [f32; 2],
+}
+
+/// A type of superblocks.
+pub trait PairFormat {
+    /// Bytes of one superblock.
+    const BYTES: usize;
+
+    /// Quantizes a pair into `out`, which holds one or two superblocks. `#[inline(always)]`.
+    fn quantize<const W: usize, const WIDE: usize>(pair: &Pair, out: &mut [u8]);
+}
+
+/// Quantizes rows of whole superblocks.
+#[inline(always)]
+pub fn quantize_rows<F: PairFormat, const W: usize, const WIDE: usize>(
+    src: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    let mut pair = Pair {
+        x: [0.0; PAIR],
+        importance: importance.map(|_| [0.0; PAIR]),
+        sum_squares: [0.0; 2],
+    };
+    let sums = importance.map(|_| sums_of_squares(src, SUPERBLOCK));
+    let pairs = src.chunks(PAIR).zip(out.chunks_mut(2 * F::BYTES));
+    for (index, (values, blocks)) in pairs.enumerate() {
+        if values.len() < PAIR {
+            pair.x = [0.0; PAIR];
+        }
+        pair.x[..values.len()].copy_from_slice(values);
+        if let (Some(columns), Some(weights)) = (importance, &mut pair.importance) {
+            for (half, weights) in weights.chunks_exact_mut(SUPERBLOCK).enumerate() {
+                let column = (2 * index + half) * SUPERBLOCK % columns.len();
+                weights.copy_from_slice(&columns[column..column + SUPERBLOCK]);
+            }
+        }
+        if let Some(sums) = &sums {
+            let ends = (sums[2 * index], sums.get(2 * index + 1).copied().unwrap_or(0.0));
+            pair.sum_squares = [ends.0, ends.1];
+        }
+        F::quantize::<W, WIDE>(&pair, blocks);
+    }
+}
+
+/// Sum of the squares of each `len` consecutive values, added in order. Eight sums run side by
+/// side, because a sum in order waits for each addition.
+#[inline(always)]
+pub fn sums_of_squares(values: &[f32], len: usize) -> Vec<f32> {
+    let mut sums = Vec::with_capacity(values.len() / len);
+    let mut groups = values.chunks_exact(8 * len);
+    for group in &mut groups {
+        let mut lanes = Lanes::<8>::zero();
+        for i in 0..len {
+            let mut column = Lanes::<8>::zero();
+            for t in 0..8 {
+                column.0[t] = group[t * len + i];
+            }
+            lanes = lanes + column * column;
+        }
+        sums.extend_from_slice(&lanes.0);
+    }
+    for block in groups.remainder().chunks_exact(len) {
+        sums.push(block.iter().fold(0.0, |sum, &value| sum + value * value));
+    }
+    sums
+}
+
+/// Levels of `x` for a scale `d` and a minimum `-dm`, `low` to `high`, stored with `offset`.
+#[inline(always)]
+pub fn requantize(x: &[f32], d: f32, dm: f32, (low, high, offset): (i32, i32, i32), q: &mut [u8]) {
+    for (q, &x) in q.iter_mut().zip(x) {
+        *q = (nearest_int((x + dm) / d).max(low).min(high) + offset) as u8;
+    }
+}
+
+/// Writes `value` as f16 at `at` and returns it as rounded.
+#[inline(always)]
+pub fn put_f16(out: &mut [u8], at: usize, value: f32) -> f32 {
+    let rounded = half::f16::from_f32(value);
+    out[at..at + 2].copy_from_slice(&rounded.to_le_bytes());
+    rounded.to_f32()
+}
