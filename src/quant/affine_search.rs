@@ -6,7 +6,8 @@
 //! error wins. Each trial starts from the minimum of the best one before it. One sub-block per
 //! lane; a lane does the operations of a scalar search in the same order.
 
-use super::lanes::{nearest_int, Lanes, Tile, ROUND_LIMIT};
+use super::tile::Tile;
+use crate::simd::{nearest_int, Lanes, ROUND_LIMIT};
 
 /// What a type of affine blocks sets about the search.
 pub trait AffineSearch {
@@ -39,17 +40,17 @@ impl<const N_MAX: i32> AffineSearch for WithImportance<N_MAX> {
 
 /// Outcome of the search, one sub-block per lane.
 #[derive(Clone, Copy)]
-pub struct Affine<const W: usize> {
+pub struct Affine<L: Lanes> {
     /// Scale; zero for a sub-block whose elements are all equal and not positive.
-    pub scale: Lanes<W>,
-    /// The minimum, negated: zero or above.
-    pub neg_min: Lanes<W>,
+    pub scale: L,
+    /// Minimum, zero or below.
+    pub min: L,
     /// Sum of the weights.
-    pub sum_w: Lanes<W>,
+    pub sum_w: L,
     /// The levels are those of `level_scale * (x - level_min)`.
-    pub level_scale: Lanes<W>,
+    pub level_scale: L,
     /// See `level_scale`.
-    pub level_min: Lanes<W>,
+    pub level_min: L,
 }
 
 /// Level of `x` in the trial that won, for `level_scale` and `level_min` of its sub-block.
@@ -66,41 +67,41 @@ pub fn level<S: AffineSearch>(x: f32, level_scale: f32, level_min: f32) -> u8 {
 
 /// Finds scale and minimum for `x` with weights `w`.
 #[inline(always)]
-pub fn search<S: AffineSearch, const W: usize, const N: usize>(
-    x: &Tile<W, N>,
-    w: &Tile<W, N>,
-) -> Affine<W> {
+pub fn search<S: AffineSearch, L: Lanes, const N: usize>(
+    x: &Tile<L, N>,
+    w: &Tile<L, N>,
+) -> Affine<L> {
     let range = Range::of(x, w);
-    let first_min = range.min.min(Lanes::zero());
-    let steps = Lanes::splat(S::N_MAX as f32) / (range.max - first_min);
-    let mut best = Best::<W> {
-        error: Lanes::zero(),
-        scale: Lanes::splat(1.0) / steps,
+    let first_min = range.min.min(L::zero());
+    let steps = L::splat(S::N_MAX as f32) / (range.max - first_min);
+    let mut best = Best::<L> {
+        error: L::zero(),
+        scale: L::splat(1.0) / steps,
         min: first_min,
         // Infinite steps (a range below 2^-126 or so) give level 0 everywhere.
-        level_scale: steps.map(|s| if s.is_finite() { s } else { 0.0 }),
+        level_scale: L::if_less(steps, L::splat(f32::INFINITY), steps, L::zero()),
         level_min: first_min,
     };
-    best.error = first_error::<S, W, N>(x, w, steps, &best);
+    best.error = first_error::<S, L, N>(x, w, steps, &best);
     for step in 0..=S::N_STEPS {
         let n_steps = S::FIRST + S::DELTA * step as f32 + S::N_MAX as f32;
-        let steps = Lanes::splat(n_steps) / (range.max - best.min);
-        try_steps::<S, W, N>(x, w, &range, steps, &mut best);
+        let steps = L::splat(n_steps) / (range.max - best.min);
+        try_steps::<S, L, N>(x, w, &range, steps, &mut best);
     }
     best.into_affine(&range, first_min)
 }
 
 /// Extremes and weighted sums of a sub-block.
-struct Range<const W: usize> {
-    min: Lanes<W>,
-    max: Lanes<W>,
-    sum_w: Lanes<W>,
-    sum_x: Lanes<W>,
+struct Range<L: Lanes> {
+    min: L,
+    max: L,
+    sum_w: L,
+    sum_x: L,
 }
 
-impl<const W: usize> Range<W> {
+impl<L: Lanes> Range<L> {
     #[inline(always)]
-    fn of<const N: usize>(x: &Tile<W, N>, w: &Tile<W, N>) -> Self {
+    fn of<const N: usize>(x: &Tile<L, N>, w: &Tile<L, N>) -> Self {
         let mut range = Self { min: x[0], max: x[0], sum_w: w[0], sum_x: w[0] * x[0] };
         for i in 1..N {
             range.min = x[i].min(range.min);
@@ -113,67 +114,67 @@ impl<const W: usize> Range<W> {
 }
 
 /// The best fit so far.
-struct Best<const W: usize> {
-    error: Lanes<W>,
-    scale: Lanes<W>,
-    min: Lanes<W>,
-    level_scale: Lanes<W>,
-    level_min: Lanes<W>,
+struct Best<L: Lanes> {
+    error: L,
+    scale: L,
+    min: L,
+    level_scale: L,
+    level_min: L,
 }
 
-impl<const W: usize> Best<W> {
+impl<L: Lanes> Best<L> {
     #[inline(always)]
-    fn into_affine(self, range: &Range<W>, first_min: Lanes<W>) -> Affine<W> {
+    fn into_affine(self, range: &Range<L>, first_min: L) -> Affine<L> {
         // Where maximum and minimum are equal there was nothing to search.
-        let spread = |found: Lanes<W>, flat| Lanes::if_less(first_min, range.max, found, flat);
+        let spread = |found: L, flat| L::if_less(first_min, range.max, found, flat);
         Affine {
-            scale: spread(self.scale, Lanes::zero()),
-            neg_min: spread(self.min, first_min).map(|min| -min),
+            scale: spread(self.scale, L::zero()),
+            min: spread(self.min, first_min),
             sum_w: range.sum_w,
-            level_scale: spread(self.level_scale, Lanes::zero()),
-            level_min: spread(self.level_min, Lanes::zero()),
+            level_scale: spread(self.level_scale, L::zero()),
+            level_min: spread(self.level_min, L::zero()),
         }
     }
 }
 
 #[inline(always)]
-fn first_error<S: AffineSearch, const W: usize, const N: usize>(
-    x: &Tile<W, N>,
-    w: &Tile<W, N>,
-    steps: Lanes<W>,
-    best: &Best<W>,
-) -> Lanes<W> {
-    let mut error = Lanes::zero();
+fn first_error<S: AffineSearch, L: Lanes, const N: usize>(
+    x: &Tile<L, N>,
+    w: &Tile<L, N>,
+    steps: L,
+    best: &Best<L>,
+) -> L {
+    let mut error = L::zero();
     for i in 0..N {
-        let level = (steps * (x[i] - best.min)).nearest_int_clamped(0, S::N_MAX);
-        error = error + w[i] * loss::<S, W>(best.scale * level + best.min - x[i]);
+        let level = (steps * (x[i] - best.min)).nearest_int_clamped(0.0, S::N_MAX as f32);
+        error = error + w[i] * loss::<S, L>(best.scale * level + best.min - x[i]);
     }
     error
 }
 
 #[inline(always)]
-fn try_steps<S: AffineSearch, const W: usize, const N: usize>(
-    x: &Tile<W, N>,
-    w: &Tile<W, N>,
-    range: &Range<W>,
-    steps: Lanes<W>,
-    best: &mut Best<W>,
+fn try_steps<S: AffineSearch, L: Lanes, const N: usize>(
+    x: &Tile<L, N>,
+    w: &Tile<L, N>,
+    range: &Range<L>,
+    steps: L,
+    best: &mut Best<L>,
 ) {
-    let mut levels = [Lanes::zero(); N];
+    let mut levels = [L::zero(); N];
     let sums = if S::CLAMP_FIRST || within_limit(range, steps, best.min) {
         sum_levels(x, w, steps, best.min, &mut levels, |v| v.round_clamped(0.0, S::N_MAX as f32))
     } else {
-        sum_levels(x, w, steps, best.min, &mut levels, |v| v.nearest_int_clamped(0, S::N_MAX))
+        sum_levels(x, w, steps, best.min, &mut levels, |v| v.nearest_int_clamped(0.0, S::N_MAX as f32))
     };
     let (scale, min, determinant) = sums.fit(range);
-    let mut error = Lanes::zero();
+    let mut error = L::zero();
     for i in 0..N {
-        error = error + w[i] * loss::<S, W>(scale * levels[i] + min - x[i]);
+        error = error + w[i] * loss::<S, L>(scale * levels[i] + min - x[i]);
     }
     // A fit without a positive determinant never wins, nor does one whose error is NaN.
-    let never = Lanes::splat(f32::INFINITY);
-    let error = Lanes::if_less(Lanes::zero(), determinant, error, never);
-    let keep = |new, old| Lanes::if_less(error, best.error, new, old);
+    let never = L::splat(f32::INFINITY);
+    let error = L::if_less(L::zero(), determinant, error, never);
+    let keep = |new, old| L::if_less(error, best.error, new, old);
     *best = Best {
         scale: keep(scale, best.scale),
         level_scale: keep(steps, best.level_scale),
@@ -186,28 +187,29 @@ fn try_steps<S: AffineSearch, const W: usize, const N: usize>(
 /// True if no element's level before rounding reaches 2^22. Subtraction and product are monotone
 /// in `x`, rounding included, so the ends of the range answer for all.
 #[inline(always)]
-fn within_limit<const W: usize>(range: &Range<W>, steps: Lanes<W>, min: Lanes<W>) -> bool {
-    (steps * (range.max - min)).all_within(ROUND_LIMIT)
-        & (steps * (range.min - min)).all_within(ROUND_LIMIT)
+fn within_limit<L: Lanes>(range: &Range<L>, steps: L, min: L) -> bool {
+    let limit = L::splat(ROUND_LIMIT);
+    (steps * (range.max - min)).abs().all_less(limit)
+        & (steps * (range.min - min)).abs().all_less(limit)
 }
 
 /// Weighted sums over a sub-block: of the levels, their squares, and their products with `x`.
-struct Sums<const W: usize> {
-    l: Lanes<W>,
-    ll: Lanes<W>,
-    xl: Lanes<W>,
+struct Sums<L: Lanes> {
+    l: L,
+    ll: L,
+    xl: L,
 }
 
 #[inline(always)]
-fn sum_levels<const W: usize, const N: usize>(
-    x: &Tile<W, N>,
-    w: &Tile<W, N>,
-    steps: Lanes<W>,
-    min: Lanes<W>,
-    levels: &mut Tile<W, N>,
-    round: impl Fn(Lanes<W>) -> Lanes<W>,
-) -> Sums<W> {
-    let mut sums = Sums { l: Lanes::zero(), ll: Lanes::zero(), xl: Lanes::zero() };
+fn sum_levels<L: Lanes, const N: usize>(
+    x: &Tile<L, N>,
+    w: &Tile<L, N>,
+    steps: L,
+    min: L,
+    levels: &mut Tile<L, N>,
+    round: impl Fn(L) -> L,
+) -> Sums<L> {
+    let mut sums = Sums { l: L::zero(), ll: L::zero(), xl: L::zero() };
     for i in 0..N {
         let level = round(steps * (x[i] - min));
         levels[i] = level;
@@ -219,21 +221,21 @@ fn sum_levels<const W: usize, const N: usize>(
     sums
 }
 
-impl<const W: usize> Sums<W> {
+impl<L: Lanes> Sums<L> {
     /// Scale, minimum and determinant of the least-squares fit; a positive minimum becomes zero.
     #[inline(always)]
-    fn fit(&self, range: &Range<W>) -> (Lanes<W>, Lanes<W>, Lanes<W>) {
+    fn fit(&self, range: &Range<L>) -> (L, L, L) {
         let determinant = range.sum_w * self.ll - self.l * self.l;
         let scale = (range.sum_w * self.xl - range.sum_x * self.l) / determinant;
         let min = (self.ll * range.sum_x - self.l * self.xl) / determinant;
-        let zero = Lanes::zero();
-        let scale = Lanes::if_less(zero, min, self.xl / self.ll, scale);
-        (scale, Lanes::if_less(zero, min, zero, min), determinant)
+        let zero = L::zero();
+        let scale = L::if_less(zero, min, self.xl / self.ll, scale);
+        (scale, L::if_less(zero, min, zero, min), determinant)
     }
 }
 
 #[inline(always)]
-fn loss<S: AffineSearch, const W: usize>(difference: Lanes<W>) -> Lanes<W> {
+fn loss<S: AffineSearch, L: Lanes>(difference: L) -> L {
     if S::ABSOLUTE {
         difference.abs()
     } else {

@@ -2,9 +2,10 @@
 //! superblock, and levels found anew for the rounded ones.
 
 use super::affine_search::{level, search, Affine, AffineSearch};
-use super::lanes::{transpose, Lanes, Tile};
 use super::scale_search::{from_maximum, non_negative};
 use super::superblock::{put_f16, requantize, Pair, PairFormat, PAIR, SUPERBLOCK};
+use super::tile::{transpose, weigh, Tile, MAX_LANES};
+use crate::simd::Lanes;
 
 /// A type of superblocks with `K` sub-blocks of `N` weights each.
 pub trait AffineFormat<const N: usize, const K: usize>: PairFormat {
@@ -23,7 +24,7 @@ pub trait AffineFormat<const N: usize, const K: usize>: PairFormat {
     const STEPS_AT: usize;
 
     /// Weights of the search without an importance matrix.
-    fn weights<const W: usize>(x: &Tile<W, N>) -> Tile<W, N>;
+    fn weights<L: Lanes>(x: &Tile<L, N>) -> Tile<L, N>;
 
     /// Writes the levels of scales and minima.
     fn put_scales(scales: &[u8; K], mins: &[u8; K], block: &mut [u8]);
@@ -37,54 +38,37 @@ pub trait AffineFormat<const N: usize, const K: usize>: PairFormat {
 
 /// Quantizes a pair of superblocks into the one or two blocks of `out`.
 #[inline(always)]
-pub fn quantize_pair<F, const N: usize, const K: usize, const W: usize>(
+pub fn quantize_pair<F, L: Lanes, const N: usize, const K: usize>(
     pair: &Pair,
     out: &mut [u8],
 ) where
     F: AffineFormat<N, K>,
 {
     let found = match &pair.importance {
-        None => search_pair::<F::Plain, N, W>(&pair.x, |x, _| F::weights(x)),
-        Some(importance) => search_pair::<F::Weighted, N, W>(&pair.x, |x, first| {
+        None => search_pair::<F::Plain, L, N>(&pair.x, |x, _| F::weights(x)),
+        Some(importance) => search_pair::<F::Weighted, L, N>(&pair.x, |x, first| {
             let q = transpose(&importance[first * N..]);
             let mean = pair.sum_squares.map(|sum| F::MEAN_SQUARES * sum / SUPERBLOCK as f32);
-            let mut means = Lanes::zero();
-            for t in 0..W {
-                means.0[t] = mean[(first + t) / K];
-            }
-            weigh(x, &q, means)
+            let means: [f32; MAX_LANES] = std::array::from_fn(|t| mean[(first + t) / K % 2]);
+            weigh(x, &q, L::load(&means))
         }),
     };
     for (half, block) in out.chunks_exact_mut(F::BYTES).enumerate() {
         let x = &pair.x[half * SUPERBLOCK..(half + 1) * SUPERBLOCK];
         let found = found.of_superblock::<K>(half);
         if pair.importance.is_some() {
-            finish::<F, F::Weighted, N, K>(x, &found, true, block);
+            finish::<F, F::Weighted, L, N, K>(x, &found, true, block);
         } else {
-            finish::<F, F::Plain, N, K>(x, &found, false, block);
+            finish::<F, F::Plain, L, N, K>(x, &found, false, block);
         }
     }
-}
-
-/// Importance times the root of a mean square plus the element's own square.
-#[inline(always)]
-pub fn weigh<const W: usize, const N: usize>(
-    x: &Tile<W, N>,
-    importance: &Tile<W, N>,
-    mean_square: Lanes<W>,
-) -> Tile<W, N> {
-    let mut w = [Lanes::zero(); N];
-    for i in 0..N {
-        w[i] = importance[i] * (mean_square + x[i] * x[i]).sqrt();
-    }
-    w
 }
 
 /// What the search found, one value per sub-block: `K` of a superblock, or those of a pair, of
 /// which there are up to 32.
 struct Found<const K: usize> {
     scale: [f32; K],
-    neg_min: [f32; K],
+    min: [f32; K],
     sum_w: [f32; K],
     level_scale: [f32; K],
     level_min: [f32; K],
@@ -92,20 +76,20 @@ struct Found<const K: usize> {
 
 impl<const K: usize> Found<K> {
     #[inline(always)]
-    fn put<const W: usize>(&mut self, first: usize, found: &Affine<W>) {
-        self.scale[first..first + W].copy_from_slice(&found.scale.0);
-        self.neg_min[first..first + W].copy_from_slice(&found.neg_min.0);
-        self.sum_w[first..first + W].copy_from_slice(&found.sum_w.0);
-        self.level_scale[first..first + W].copy_from_slice(&found.level_scale.0);
-        self.level_min[first..first + W].copy_from_slice(&found.level_min.0);
+    fn put<L: Lanes>(&mut self, first: usize, found: &Affine<L>) {
+        found.scale.store(&mut self.scale[first..]);
+        found.min.store(&mut self.min[first..]);
+        found.sum_w.store(&mut self.sum_w[first..]);
+        found.level_scale.store(&mut self.level_scale[first..]);
+        found.level_min.store(&mut self.level_min[first..]);
     }
 
     #[inline(always)]
     fn of_superblock<const J: usize>(&self, half: usize) -> Found<J> {
-        let part = |values: &[f32; K]| Lanes::<J>::load(&values[half * J..]).0;
+        let part = |values: &[f32; K]| std::array::from_fn(|j| values[half * J + j]);
         Found {
             scale: part(&self.scale),
-            neg_min: part(&self.neg_min),
+            min: part(&self.min),
             sum_w: part(&self.sum_w),
             level_scale: part(&self.level_scale),
             level_min: part(&self.level_min),
@@ -115,24 +99,24 @@ impl<const K: usize> Found<K> {
 
 /// Searches all sub-blocks of a pair. `weights` gets a tile and the index of its first sub-block.
 #[inline(always)]
-fn search_pair<S: AffineSearch, const N: usize, const W: usize>(
+fn search_pair<S: AffineSearch, L: Lanes, const N: usize>(
     x: &[f32; PAIR],
-    weights: impl Fn(&Tile<W, N>, usize) -> Tile<W, N>,
+    weights: impl Fn(&Tile<L, N>, usize) -> Tile<L, N>,
 ) -> Found<32> {
     let none = [0.0; 32];
     let mut found =
-        Found { scale: none, neg_min: none, sum_w: none, level_scale: none, level_min: none };
-    for first in (0..PAIR / N).step_by(W) {
-        let tile = transpose::<W, N>(&x[first * N..]);
+        Found { scale: none, min: none, sum_w: none, level_scale: none, level_min: none };
+    for first in (0..PAIR / N).step_by(L::LANES) {
+        let tile = transpose::<L, N>(&x[first * N..]);
         let w = weights(&tile, first);
-        found.put(first, &search::<S, W, N>(&tile, &w));
+        found.put(first, &search::<S, L, N>(&tile, &w));
     }
     found
 }
 
 /// Quantizes the scales and minima of one superblock, then its weights, and packs all of it.
 #[inline(always)]
-fn finish<F, S, const N: usize, const K: usize>(
+fn finish<F, S, L: Lanes, const N: usize, const K: usize>(
     x: &[f32],
     found: &Found<K>,
     weighted: bool,
@@ -144,13 +128,14 @@ fn finish<F, S, const N: usize, const K: usize>(
     let (mut scales, mut mins) = ([0; K], [0; K]);
     let quantize = |values: &[f32; K], levels: &mut [u8; K]| {
         if weighted {
-            non_negative(values, &found.sum_w, i32::from(F::SCALE_MAX), levels)
+            non_negative::<L, K>(values, &found.sum_w, i32::from(F::SCALE_MAX), levels)
         } else {
             from_maximum(values, f32::from(F::SCALE_MAX), F::SCALE_CAP, levels)
         }
     };
     let d = quantize(&found.scale, &mut scales);
-    let d_min = quantize(&found.neg_min, &mut mins);
+    // The format subtracts its minima.
+    let d_min = quantize(&found.min.map(|min| -min), &mut mins);
     let d = put_f16(block, F::STEPS_AT, d);
     let d_min = put_f16(block, F::STEPS_AT + 2, d_min);
     F::put_scales(&scales, &mins, block);

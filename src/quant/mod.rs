@@ -10,17 +10,17 @@
 
 mod affine_search;
 mod affine_superblock;
-mod lanes;
 mod q4_k;
 mod q8_0;
 mod scale_search;
 mod signed_search;
 mod superblock;
+mod tile;
 
 pub use crate::simd::InstructionSet;
 
 use crate::ggml::TensorType;
-use crate::simd::{dispatch, Kernel};
+use crate::simd::{dispatch, Kernel, Lanes};
 
 /// True if [`quantize`] covers the type `ty`.
 pub fn supports(ty: TensorType) -> bool {
@@ -69,8 +69,8 @@ struct Q80<'a> {
 
 impl Kernel for Q80<'_> {
     #[inline(always)]
-    fn run<const W: usize, const WIDE: usize>(self) {
-        q8_0::quantize::<W>(self.src, self.out);
+    fn run<L: Lanes, Wide: Lanes>(self) {
+        q8_0::quantize::<L>(self.src, self.out);
     }
 }
 
@@ -83,8 +83,8 @@ struct Superblocks<'a, F> {
 
 impl<F: superblock::PairFormat> Kernel for Superblocks<'_, F> {
     #[inline(always)]
-    fn run<const W: usize, const WIDE: usize>(self) {
-        superblock::quantize_rows::<F, W, WIDE>(self.src, self.importance, self.out);
+    fn run<L: Lanes, Wide: Lanes>(self) {
+        superblock::quantize_rows::<F, L, Wide>(self.src, self.importance, self.out);
     }
 }
 

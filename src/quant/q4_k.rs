@@ -9,8 +9,9 @@
 
 use super::affine_search::{AffineSearch, WithImportance};
 use super::affine_superblock::{quantize_pair, AffineFormat};
-use super::lanes::{Lanes, Tile};
 use super::superblock::{Pair, PairFormat, SUPERBLOCK};
+use super::tile::Tile;
+use crate::simd::Lanes;
 
 /// Marker of the type.
 pub struct Q4K;
@@ -22,8 +23,8 @@ impl PairFormat for Q4K {
     const BYTES: usize = 144;
 
     #[inline(always)]
-    fn quantize<const W: usize, const WIDE: usize>(pair: &Pair, out: &mut [u8]) {
-        quantize_pair::<Self, 32, 8, W>(pair, out);
+    fn quantize<L: Lanes, Wide: Lanes>(pair: &Pair, out: &mut [u8]) {
+        quantize_pair::<Self, L, 32, 8>(pair, out);
     }
 }
 
@@ -31,8 +32,8 @@ impl PairFormat for Q5K {
     const BYTES: usize = 176;
 
     #[inline(always)]
-    fn quantize<const W: usize, const WIDE: usize>(pair: &Pair, out: &mut [u8]) {
-        quantize_pair::<Self, 32, 8, W>(pair, out);
+    fn quantize<L: Lanes, Wide: Lanes>(pair: &Pair, out: &mut [u8]) {
+        quantize_pair::<Self, L, 32, 8>(pair, out);
     }
 }
 
@@ -69,7 +70,7 @@ impl AffineFormat<32, 8> for Q4K {
     const STEPS_AT: usize = 0;
 
     #[inline(always)]
-    fn weights<const W: usize>(x: &Tile<W, 32>) -> Tile<W, 32> {
+    fn weights<L: Lanes>(x: &Tile<L, 32>) -> Tile<L, 32> {
         root_mean_square_plus_magnitude(x)
     }
 
@@ -98,7 +99,7 @@ impl AffineFormat<32, 8> for Q5K {
     const STEPS_AT: usize = 0;
 
     #[inline(always)]
-    fn weights<const W: usize>(x: &Tile<W, 32>) -> Tile<W, 32> {
+    fn weights<L: Lanes>(x: &Tile<L, 32>) -> Tile<L, 32> {
         root_mean_square_plus_magnitude(x)
     }
 
@@ -128,13 +129,13 @@ impl AffineFormat<32, 8> for Q5K {
 
 /// The sub-block's root mean square plus the element's magnitude.
 #[inline(always)]
-fn root_mean_square_plus_magnitude<const W: usize>(x: &Tile<W, 32>) -> Tile<W, 32> {
-    let mut sum = Lanes::zero();
+fn root_mean_square_plus_magnitude<L: Lanes>(x: &Tile<L, 32>) -> Tile<L, 32> {
+    let mut sum = L::zero();
     for &value in x {
         sum = sum + value * value;
     }
-    let root = (sum / Lanes::splat(32.0)).sqrt();
-    let mut w = [Lanes::zero(); 32];
+    let root = (sum / L::splat(32.0)).sqrt();
+    let mut w = *x;
     for i in 0..32 {
         w[i] = root + x[i].abs();
     }

@@ -1,16 +1,17 @@
 //! Q8_0: blocks of 32, `d f16 | 32 levels i8`, 34 bytes. `x` is near `d * level`.
 
-use super::lanes::Lanes;
 use super::superblock::put_f16;
+use super::tile::MAX_LANES;
+use crate::simd::Lanes;
 
 /// Bytes of a block.
 pub const BYTES: usize = 34;
 
 /// Quantizes whole blocks.
 #[inline(always)]
-pub fn quantize<const W: usize>(src: &[f32], out: &mut [u8]) {
+pub fn quantize<L: Lanes>(src: &[f32], out: &mut [u8]) {
     for (x, block) in src.chunks_exact(32).zip(out.chunks_exact_mut(BYTES)) {
-        let d = largest_magnitude::<W>(x) / 127.0;
+        let d = largest_magnitude::<L>(x) / 127.0;
         put_f16(block, 0, d);
         // A step below 2^-128 has no finite inverse; its levels are all zero.
         let inverse = 1.0 / d;
@@ -22,12 +23,14 @@ pub fn quantize<const W: usize>(src: &[f32], out: &mut [u8]) {
 }
 
 #[inline(always)]
-fn largest_magnitude<const W: usize>(x: &[f32]) -> f32 {
-    let mut lanes = Lanes::<W>::zero();
-    for x in x.chunks_exact(W) {
-        lanes = Lanes::load(x).abs().max(lanes);
+fn largest_magnitude<L: Lanes>(x: &[f32]) -> f32 {
+    let mut lanes = L::zero();
+    for x in x.chunks_exact(L::LANES) {
+        lanes = L::load(x).abs().max(lanes);
     }
-    lanes.0.iter().fold(0.0, |max, &v| if v > max { v } else { max })
+    let mut magnitudes = [0.0; MAX_LANES];
+    lanes.store(&mut magnitudes);
+    magnitudes[..L::LANES].iter().fold(0.0, |max, &v| if v > max { v } else { max })
 }
 
 /// Nearest integer of a value of magnitude up to 127.5, ties away from zero.

@@ -1,8 +1,9 @@
 //! Scales of sub-blocks, quantized themselves: a few values, weighted by the sums of their
 //! sub-blocks' weights.
 
-use super::lanes::{nearest_int, Lanes};
 use super::signed_search::{TINY, TRIALS};
+use super::tile::MAX_LANES;
+use crate::simd::{nearest_int, Lanes};
 
 /// Quantizes `values` to `round(n_max / maximum * value)`, at most `cap`; returns the step,
 /// `maximum / n_max`. All zero if no value is positive.
@@ -32,7 +33,7 @@ pub fn extreme(values: &[f32]) -> f32 {
 /// Weighted search for values that are not negative: nine steps are tried (one per lane), then
 /// single levels are moved for as long as that helps, five times over at most. Returns the step.
 #[inline(always)]
-pub fn non_negative<const K: usize>(
+pub fn non_negative<L: Lanes, const K: usize>(
     x: &[f32; K],
     w: &[f32; K],
     n_max: i32,
@@ -44,7 +45,7 @@ pub fn non_negative<const K: usize>(
         *levels = [0; K];
         return 0.0;
     }
-    let steps = best_of_nine(x, w, n_max, maximum);
+    let steps = best_of_nine::<L, K>(x, w, n_max, maximum);
     let mut sums = Sums { xl: 0.0, ll: 0.0 };
     for i in 0..K {
         let level = nearest_int(steps * x[i]).min(n_max);
@@ -67,28 +68,56 @@ pub fn non_negative<const K: usize>(
 
 /// Steps per unit with the smallest weighted squared error. The plain guess comes first.
 #[inline(always)]
-fn best_of_nine<const K: usize>(x: &[f32; K], w: &[f32; K], n_max: i32, maximum: f32) -> f32 {
-    const OFFSETS: [f32; 8] = [-4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0];
+fn best_of_nine<L: Lanes, const K: usize>(
+    x: &[f32; K],
+    w: &[f32; K],
+    n_max: i32,
+    maximum: f32,
+) -> f32 {
     let guess = n_max as f32 / maximum;
-    let trials =
-        Lanes(OFFSETS.map(|offset| 0.1 * offset + n_max as f32)) / Lanes::splat(maximum);
-    let (scale, scales) = (1.0 / guess, Lanes::splat(1.0) / trials);
-    let (mut guess_error, mut errors) = (0.0, Lanes::zero());
+    let scale = 1.0 / guess;
+    let mut best_error = 0.0;
     for i in 0..K {
-        // The guess is kept in eight bits, the trials are capped.
+        // The guess is kept in eight bits, the trials below are capped.
         let difference = x[i] - scale * f32::from(nearest_int(guess * x[i]) as u8);
-        guess_error += w[i] * difference * difference;
-        let level = (trials * Lanes::splat(x[i])).nearest_int_clamped(i32::MIN, n_max);
-        let difference = Lanes::splat(x[i]) - scales * level;
-        errors = errors + Lanes::splat(w[i]) * difference * difference;
+        best_error += w[i] * difference * difference;
     }
-    let (mut best, mut best_error) = (guess, guess_error);
-    for (&trial, &error) in trials.0.iter().zip(&errors.0) {
-        if error < best_error {
-            (best, best_error) = (trial, error);
+    let trials = [-4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0];
+    let mut steps = [1.0; MAX_LANES];
+    for (steps, trial) in steps.iter_mut().zip(trials) {
+        *steps = (0.1 * trial + n_max as f32) / maximum;
+    }
+    let mut errors = [0.0; MAX_LANES];
+    for first in (0..trials.len()).step_by(L::LANES) {
+        errors_of::<L, K>(x, w, n_max, &steps[first..]).store(&mut errors[first..]);
+    }
+    let mut best = guess;
+    for lane in 0..trials.len() {
+        if errors[lane] < best_error {
+            (best, best_error) = (steps[lane], errors[lane]);
         }
     }
     best
+}
+
+/// Weighted squared error of each of the first `steps`.
+#[inline(always)]
+fn errors_of<L: Lanes, const K: usize>(
+    x: &[f32; K],
+    w: &[f32; K],
+    n_max: i32,
+    steps: &[f32],
+) -> L {
+    let steps = L::load(steps);
+    let scales = L::splat(1.0) / steps;
+    let mut errors = L::zero();
+    for i in 0..K {
+        let x = L::splat(x[i]);
+        let level = (steps * x).nearest_int_clamped(f32::NEG_INFINITY, n_max as f32);
+        let difference = x - scales * level;
+        errors = errors + L::splat(w[i]) * difference * difference;
+    }
+    errors
 }
 
 /// Weighted sums of `x * level` and `level * level`.
@@ -134,7 +163,7 @@ fn improve<const K: usize>(
 /// offset of `n_max`; all stored as zero if every value is. Returns the step. The trials are those
 /// of `signed_search`, here one per lane.
 #[inline(always)]
-pub fn signed<const K: usize>(
+pub fn signed<L: Lanes, const K: usize>(
     x: &[f32; K],
     w: &[f32; K],
     n_max: i32,
@@ -145,32 +174,48 @@ pub fn signed<const K: usize>(
         *levels = [0; K];
         return 0.0;
     }
-    // Lane 0 is the guess, 1 to 18 the trials in order, the others repeat the guess.
-    let mut steps = Lanes::<32>::splat(-(n_max as f32));
-    for (lane, trial) in TRIALS.filter(|&trial| trial != 0).enumerate() {
-        steps.0[lane + 1] = -(n_max as f32 + 0.1 * trial as f32);
+    // The guess, then the trials in order.
+    let trials = std::iter::once(0).chain(TRIALS.filter(|&trial| trial != 0));
+    let mut steps = [1.0; MAX_LANES];
+    for (steps, trial) in steps.iter_mut().zip(trials) {
+        *steps = -(n_max as f32 + 0.1 * trial as f32) / extreme;
     }
-    let steps = steps / Lanes::splat(extreme);
-    let (mut xl, mut ll) = (Lanes::zero(), Lanes::zero());
-    for i in 0..K {
-        let level = (steps * Lanes::splat(x[i])).nearest_int_clamped(-n_max, n_max - 1);
-        let w = Lanes::splat(w[i]);
-        xl = xl + w * Lanes::splat(x[i]) * level;
-        ll = ll + w * level * level;
+    let (mut xl, mut ll) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+    for first in (0..TRIALS.count()).step_by(L::LANES) {
+        let sums = signed_sums::<L, K>(x, w, n_max as f32, &steps[first..]);
+        sums.0.store(&mut xl[first..]);
+        sums.1.store(&mut ll[first..]);
     }
-    let mut scale = if ll.0[0] != 0.0 { xl.0[0] / ll.0[0] } else { 0.0 };
-    let mut best = scale * xl.0[0];
-    let mut winner = steps.0[0];
-    for lane in 1..=18 {
-        let (xl, ll) = (xl.0[lane], ll.0[lane]);
-        if ll > 0.0 && xl * xl > best * ll {
-            scale = xl / ll;
-            best = scale * xl;
-            winner = steps.0[lane];
+    let mut winner = 0;
+    let mut scale = if ll[0] != 0.0 { xl[0] / ll[0] } else { 0.0 };
+    let mut best = scale * xl[0];
+    for lane in 1..TRIALS.count() {
+        if ll[lane] > 0.0 && xl[lane] * xl[lane] > best * ll[lane] {
+            winner = lane;
+            scale = xl[lane] / ll[lane];
+            best = scale * xl[lane];
         }
     }
     for (level, &value) in levels.iter_mut().zip(x) {
-        *level = (nearest_int(winner * value).clamp(-n_max, n_max - 1) + n_max) as u8;
+        *level = (nearest_int(steps[winner] * value).clamp(-n_max, n_max - 1) + n_max) as u8;
     }
     scale
+}
+
+/// Weighted sums of `x * level` and of `level * level` for each of the first `steps`.
+#[inline(always)]
+fn signed_sums<L: Lanes, const K: usize>(
+    x: &[f32; K],
+    w: &[f32; K],
+    n_max: f32,
+    steps: &[f32],
+) -> (L, L) {
+    let steps = L::load(steps);
+    let (mut xl, mut ll) = (L::zero(), L::zero());
+    for i in 0..K {
+        let level = (steps * L::splat(x[i])).nearest_int_clamped(-n_max, n_max - 1.0);
+        xl = xl + L::splat(w[i] * x[i]) * level;
+        ll = ll + L::splat(w[i]) * level * level;
+    }
+    (xl, ll)
 }

@@ -1,6 +1,6 @@
 //! Superblocks of 256 weights, two at a time: what all K-quants share.
 
-use super::lanes::{nearest_int, Lanes};
+use crate::simd::{nearest_int, Lanes};
 
 /// Weights in a superblock.
 pub const SUPERBLOCK: usize = 256;
@@ -24,12 +24,12 @@ pub trait PairFormat {
     const BYTES: usize;
 
     /// Quantizes a pair into `out`, which holds one or two superblocks. `#[inline(always)]`.
-    fn quantize<const W: usize, const WIDE: usize>(pair: &Pair, out: &mut [u8]);
+    fn quantize<L: Lanes, Wide: Lanes>(pair: &Pair, out: &mut [u8]);
 }
 
 /// Quantizes rows of whole superblocks.
 #[inline(always)]
-pub fn quantize_rows<F: PairFormat, const W: usize, const WIDE: usize>(
+pub fn quantize_rows<F: PairFormat, L: Lanes, Wide: Lanes>(
     src: &[f32],
     importance: Option<&[f32]>,
     out: &mut [u8],
@@ -56,7 +56,7 @@ pub fn quantize_rows<F: PairFormat, const W: usize, const WIDE: usize>(
             let ends = (sums[2 * index], sums.get(2 * index + 1).copied().unwrap_or(0.0));
             pair.sum_squares = [ends.0, ends.1];
         }
-        F::quantize::<W, WIDE>(&pair, blocks);
+        F::quantize::<L, Wide>(&pair, blocks);
     }
 }
 
@@ -67,15 +67,13 @@ pub fn sums_of_squares(values: &[f32], len: usize) -> Vec<f32> {
     let mut sums = Vec::with_capacity(values.len() / len);
     let mut groups = values.chunks_exact(8 * len);
     for group in &mut groups {
-        let mut lanes = Lanes::<8>::zero();
+        let mut lanes = [0.0; 8];
         for i in 0..len {
-            let mut column = Lanes::<8>::zero();
             for t in 0..8 {
-                column.0[t] = group[t * len + i];
+                lanes[t] += group[t * len + i] * group[t * len + i];
             }
-            lanes = lanes + column * column;
         }
-        sums.extend_from_slice(&lanes.0);
+        sums.extend_from_slice(&lanes);
     }
     for block in groups.remainder().chunks_exact(len) {
         sums.push(block.iter().fold(0.0, |sum, &value| sum + value * value));

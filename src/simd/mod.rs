@@ -1,19 +1,25 @@
 //! Run-time choice of instruction set, and the one place that calls a `target_feature` function.
 //!
-//! A [`Kernel`] is written once, in safe code over arrays of `W` floats. [`dispatch`] compiles it
-//! once per instruction set: its body is inlined into a function that has the features switched
-//! on, and `W` is what suits their registers. Only IEEE operations that round the same everywhere
-//! are used (no fused multiply-add is ever formed from a product and a sum), so every path gives
-//! the same bits. Uses std only.
+//! A [`Kernel`] is written once, in safe code over [`Lanes`]. [`dispatch`] compiles it once per
+//! instruction set: its body is inlined into a function that has the features switched on. Only
+//! IEEE operations that round the same everywhere are offered (there is no fused multiply-add, and
+//! the compiler never forms one), so every path gives the same bits. Uses std only.
+
+mod lanes;
+mod registers;
 
 use std::fmt;
+
+pub use lanes::{nearest_int, Lanes, ROUND_LIMIT};
+
+use lanes::Registers;
 
 /// Code that gains from wide registers. `run` and all that it calls must be `#[inline(always)]`:
 /// what is not inlined is compiled for the baseline.
 pub trait Kernel {
-    /// Does the work. `W` floats are computed side by side; `WIDE` is twice as many, for loops
-    /// that wait for their own results.
-    fn run<const W: usize, const WIDE: usize>(self);
+    /// Does the work with `L`, or with `Wide` in loops that wait for their own results: it has
+    /// more lanes.
+    fn run<L: Lanes, Wide: Lanes>(self);
 }
 
 /// An instruction set for which the kernels are compiled.
@@ -77,29 +83,35 @@ impl fmt::Display for InstructionSet {
 pub fn dispatch<K: Kernel>(set: InstructionSet, kernel: K) {
     assert!(set.is_available(), "this processor has no {set}");
     match set {
-        InstructionSet::Portable => kernel.run::<8, 8>(),
-        InstructionSet::Neon => kernel.run::<8, 16>(),
+        InstructionSet::Portable => {
+            kernel.run::<Registers<registers::Portable, 2>, Registers<registers::Portable, 4>>();
+        }
+        #[cfg(target_arch = "aarch64")]
+        // NEON belongs to the baseline of the targets we build for.
+        InstructionSet::Neon => {
+            kernel.run::<Registers<registers::Neon, 4>, Registers<registers::Neon, 4>>();
+        }
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the assertion above has asked the processor for the features.
         InstructionSet::Avx2 => unsafe { avx2(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the assertion above has asked the processor for the features.
         InstructionSet::Avx512 => unsafe { avx512(kernel) },
-        #[cfg(not(target_arch = "x86_64"))]
-        InstructionSet::Avx2 | InstructionSet::Avx512 => unreachable!("asserted above"),
+        #[allow(unreachable_patterns)]
+        _ => unreachable!("asserted above"),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn avx2<K: Kernel>(kernel: K) {
-    kernel.run::<16, 32>();
+    kernel.run::<Registers<registers::Avx2, 2>, Registers<registers::Avx2, 4>>();
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn avx512<K: Kernel>(kernel: K) {
-    kernel.run::<16, 32>();
+    kernel.run::<Registers<registers::Avx512, 1>, Registers<registers::Avx512, 2>>();
 }
 
 #[cfg(test)]
@@ -110,14 +122,14 @@ mod tests {
 
     impl Kernel for Sum<'_> {
         #[inline(always)]
-        fn run<const W: usize, const WIDE: usize>(self) {
-            let mut lanes = [0.0; WIDE];
-            for chunk in self.0.chunks_exact(WIDE) {
-                for (lane, value) in lanes.iter_mut().zip(chunk) {
-                    *lane += value;
-                }
+        fn run<L: Lanes, Wide: Lanes>(self) {
+            let mut lanes = Wide::zero();
+            for chunk in self.0.chunks_exact(Wide::LANES) {
+                lanes = lanes + Wide::load(chunk);
             }
-            *self.1 = lanes.iter().sum();
+            let mut sums = [0.0; 64];
+            lanes.store(&mut sums);
+            *self.1 = sums.iter().sum();
         }
     }
 
