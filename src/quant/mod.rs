@@ -10,10 +10,15 @@
 
 mod affine_search;
 mod affine_superblock;
+mod level_descent;
+mod q2_k;
+mod q3_k;
 mod q4_k;
+mod q6_k;
 mod q8_0;
 mod scale_search;
 mod signed_search;
+mod signed_superblock;
 mod superblock;
 mod tile;
 
@@ -24,7 +29,8 @@ use crate::simd::{dispatch, Kernel, Lanes};
 
 /// True if [`quantize`] covers the type `ty`.
 pub fn supports(ty: TensorType) -> bool {
-    matches!(ty, TensorType::Q8_0 | TensorType::Q4_K | TensorType::Q5_K)
+    use TensorType::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0};
+    matches!(ty, Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K)
 }
 
 /// Quantizes rows of `n_cols` weights into `out`, on the fastest instruction set of this processor.
@@ -56,8 +62,11 @@ pub fn quantize_on(
     assert!(importance.is_none_or(|weights| weights.len() == n_cols), "one weight per column");
     match ty {
         TensorType::Q8_0 => dispatch(set, Q80 { src, out }),
+        TensorType::Q2_K => superblocks::<q2_k::Q2K>(set, src, importance, out),
+        TensorType::Q3_K => superblocks::<q3_k::Q3K>(set, src, importance, out),
         TensorType::Q4_K => superblocks::<q4_k::Q4K>(set, src, importance, out),
         TensorType::Q5_K => superblocks::<q4_k::Q5K>(set, src, importance, out),
+        TensorType::Q6_K => superblocks::<q6_k::Q6K>(set, src, importance, out),
         _ => panic!("{ty}: not supported"),
     }
 }

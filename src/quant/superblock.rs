@@ -96,3 +96,15 @@ pub fn put_f16(out: &mut [u8], at: usize, value: f32) -> f32 {
     out[at..at + 2].copy_from_slice(&rounded.to_le_bytes());
     rounded.to_f32()
 }
+
+/// The low two bits of 256 levels in 64 bytes: byte `i` of the 32 bytes for weights
+/// `128 g..128 g + 128` has weights `i`, `i + 32`, `i + 64` and `i + 96` from its low bits up.
+#[inline(always)]
+pub fn put_two_bits(q: &[u8; SUPERBLOCK], out: &mut [u8]) {
+    for (out, q) in out.chunks_exact_mut(32).zip(q.chunks_exact(128)) {
+        for i in 0..32 {
+            let [a, b, c, d] = [q[i] & 3, q[i + 32] & 3, q[i + 64] & 3, q[i + 96] & 3];
+            out[i] = a | (b << 2) | (c << 4) | (d << 6);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Levels of a sub-block without a minimum, by moving one level at a time: the search of Q3_K
+//! without an importance matrix. The first guess is that of `signed_search`; then each level in
+//! turn goes where the others would have it, if the weighted fit gains, at most five times over.
+//! One sub-block per lane; a lane does the operations of a scalar search in the same order.
+
+use super::signed_search::{extreme, TINY};
+use super::tile::{products, Tile};
+use crate::simd::Lanes;
+
+/// Outcome, one sub-block per lane.
+pub struct Descent<L, const N: usize> {
+    /// Scale; zero for an all-zero sub-block.
+    pub scale: L,
+    /// Stored levels, `N_MAX` added; zero for an all-zero sub-block.
+    pub stored: Tile<L, N>,
+}
+
+/// Finds scale and levels (`-N_MAX` to `N_MAX - 1`) of `x`, weighted by the squares.
+#[inline(always)]
+pub fn descend<const N_MAX: i32, L: Lanes, const N: usize>(x: &Tile<L, N>) -> Descent<L, N> {
+    let w = products(x, x);
+    let wx = products(&w, x);
+    let extreme = extreme(x);
+    let steps = L::splat(-(N_MAX as f32)) / extreme;
+    let mut fit = Fit { xl: L::zero(), ll: L::zero(), levels: *x };
+    for i in 0..N {
+        let level = (steps * x[i]).round_clamped(-N_MAX as f32, (N_MAX - 1) as f32);
+        fit.levels[i] = level;
+        fit.xl = fit.xl + wx[i] * level;
+        fit.ll = fit.ll + w[i] * level * level;
+    }
+    for _ in 0..5 {
+        let mut moved = L::zero();
+        for i in 0..N {
+            moved = fit.improve::<N_MAX>(i, x[i], w[i], wx[i], moved);
+        }
+        // A lane in which nothing moved would not move in a further pass either.
+        if moved.all_less(L::splat(1.0)) {
+            break;
+        }
+    }
+    let zero = L::zero();
+    let alive = |found| L::if_less(extreme.abs(), L::splat(TINY), zero, found);
+    let scale = L::if_less(zero, fit.ll, fit.xl / fit.ll, zero);
+    let stored = fit.levels.map(|level| alive(level + L::splat(N_MAX as f32)));
+    Descent { scale: alive(scale), stored }
+}
+
+/// Levels and their weighted sums of `x * level` and `level * level`.
+struct Fit<L, const N: usize> {
+    xl: L,
+    ll: L,
+    levels: Tile<L, N>,
+}
+
+impl<L: Lanes, const N: usize> Fit<L, N> {
+    /// Moves level `i` where that helps; there `moved` becomes one.
+    #[inline(always)]
+    fn improve<const N_MAX: i32>(&mut self, i: usize, x: L, w: L, wx: L, moved: L) -> L {
+        let old = self.levels[i];
+        let xl = self.xl - wx * old;
+        let ll = self.ll - w * old * old;
+        let new = (x * ll / xl).nearest_int_clamped(-N_MAX as f32, (N_MAX - 1) as f32);
+        let new_xl = xl + wx * new;
+        let new_ll = ll + w * new * new;
+        // Four conditions in one: below minus infinity there is nothing.
+        let (zero, never) = (L::zero(), L::splat(f32::NEG_INFINITY));
+        let gain = new_xl * new_xl * self.ll;
+        let gain = L::if_less(zero, xl, gain, never);
+        let gain = L::if_less(zero, (new - old).abs(), gain, never);
+        let gain = L::if_less(zero, new_ll, gain, never);
+        let bar = self.xl * self.xl * new_ll;
+        self.levels[i] = L::if_less(bar, gain, new, old);
+        self.xl = L::if_less(bar, gain, new_xl, self.xl);
+        self.ll = L::if_less(bar, gain, new_ll, self.ll);
+        L::if_less(bar, gain, L::splat(1.0), moved)
+    }
+}
