@@ -126,13 +126,13 @@ impl<L: Lanes> Best<L> {
     #[inline(always)]
     fn into_affine(self, range: &Range<L>, first_min: L) -> Affine<L> {
         // Where maximum and minimum are equal there was nothing to search.
-        let spread = |found: L, flat| L::if_less(first_min, range.max, found, flat);
+        let (max, zero) = (range.max, L::zero());
         Affine {
-            scale: spread(self.scale, L::zero()),
-            min: spread(self.min, first_min),
+            scale: L::if_less(first_min, max, self.scale, zero),
+            min: L::if_less(first_min, max, self.min, first_min),
             sum_w: range.sum_w,
-            level_scale: spread(self.level_scale, L::zero()),
-            level_min: spread(self.level_min, L::zero()),
+            level_scale: L::if_less(first_min, max, self.level_scale, zero),
+            level_min: L::if_less(first_min, max, self.level_min, zero),
         }
     }
 }
@@ -162,9 +162,9 @@ fn try_steps<S: AffineSearch, L: Lanes, const N: usize>(
 ) {
     let mut levels = [L::zero(); N];
     let sums = if S::CLAMP_FIRST || within_limit(range, steps, best.min) {
-        sum_levels(x, w, steps, best.min, &mut levels, |v| v.round_clamped(0.0, S::N_MAX as f32))
+        sum_levels::<S, L, N, true>(x, w, steps, best.min, &mut levels)
     } else {
-        sum_levels(x, w, steps, best.min, &mut levels, |v| v.nearest_int_clamped(0.0, S::N_MAX as f32))
+        sum_levels::<S, L, N, false>(x, w, steps, best.min, &mut levels)
     };
     let (scale, min, determinant) = sums.fit(range);
     let mut error = L::zero();
@@ -174,13 +174,12 @@ fn try_steps<S: AffineSearch, L: Lanes, const N: usize>(
     // A fit without a positive determinant never wins, nor does one whose error is NaN.
     let never = L::splat(f32::INFINITY);
     let error = L::if_less(L::zero(), determinant, error, never);
-    let keep = |new, old| L::if_less(error, best.error, new, old);
     *best = Best {
-        scale: keep(scale, best.scale),
-        level_scale: keep(steps, best.level_scale),
-        level_min: keep(best.min, best.level_min),
-        min: keep(min, best.min),
-        error: keep(error, best.error),
+        scale: L::if_less(error, best.error, scale, best.scale),
+        level_scale: L::if_less(error, best.error, steps, best.level_scale),
+        level_min: L::if_less(error, best.error, best.min, best.level_min),
+        min: L::if_less(error, best.error, min, best.min),
+        error: L::if_less(error, best.error, error, best.error),
     };
 }
 
@@ -201,17 +200,21 @@ struct Sums<L: Lanes> {
 }
 
 #[inline(always)]
-fn sum_levels<L: Lanes, const N: usize>(
+fn sum_levels<S: AffineSearch, L: Lanes, const N: usize, const CLAMP_FIRST: bool>(
     x: &Tile<L, N>,
     w: &Tile<L, N>,
     steps: L,
     min: L,
     levels: &mut Tile<L, N>,
-    round: impl Fn(L) -> L,
 ) -> Sums<L> {
     let mut sums = Sums { l: L::zero(), ll: L::zero(), xl: L::zero() };
     for i in 0..N {
-        let level = round(steps * (x[i] - min));
+        let level = steps * (x[i] - min);
+        let level = if CLAMP_FIRST {
+            level.round_clamped(0.0, S::N_MAX as f32)
+        } else {
+            level.nearest_int_clamped(0.0, S::N_MAX as f32)
+        };
         levels[i] = level;
         let wl = w[i] * level;
         sums.l = sums.l + wl;

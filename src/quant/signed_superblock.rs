@@ -1,7 +1,7 @@
 //! What Q3_K and Q6_K share: 16 sub-blocks of 16 with a scale and no minimum.
 
-use super::signed_search::{level, Signed};
-use super::superblock::{requantize, PAIR, SUPERBLOCK};
+use super::signed_search::{level, search};
+use super::superblock::{requantize, Pair, SUPERBLOCK};
 use super::tile::{transpose, Tile};
 use crate::simd::Lanes;
 
@@ -19,16 +19,13 @@ pub struct Found {
     pub level_scale: [f32; SUB_BLOCK],
 }
 
-/// Searches all sub-blocks of a pair of superblocks. `search` gets a tile and the index of its
-/// first sub-block.
+/// Searches all sub-blocks of a pair of superblocks for levels `-N_MAX` to `N_MAX - 1`.
 #[inline(always)]
-pub fn search_pair<L: Lanes>(
-    x: &[f32; PAIR],
-    search: impl Fn(&Tile<L, SUB_BLOCK>, usize) -> Signed<L>,
-) -> [Found; 2] {
+pub fn search_pair<W: Weights, L: Lanes, const N_MAX: i32>(pair: &Pair) -> [Found; 2] {
     let (mut scale, mut sum_w, mut level_scale) = ([0.0; 32], [0.0; 32], [0.0; 32]);
     for first in (0..32).step_by(L::LANES) {
-        let found = search(&transpose::<L, SUB_BLOCK>(&x[first * SUB_BLOCK..]), first);
+        let x = transpose::<L, SUB_BLOCK>(&pair.x[first * SUB_BLOCK..]);
+        let found = search::<N_MAX, L, SUB_BLOCK>(&x, &W::weights(pair, first, &x));
         found.scale.store(&mut scale[first..]);
         found.sum_w.store(&mut sum_w[first..]);
         found.level_scale.store(&mut level_scale[first..]);
@@ -41,11 +38,17 @@ pub fn search_pair<L: Lanes>(
     })
 }
 
+/// Weights of the search.
+pub trait Weights {
+    /// Those of the tile `x` of `pair`, whose first sub-block is the pair's `first`.
+    fn weights<L: Lanes>(pair: &Pair, first: usize, x: &Tile<L, SUB_BLOCK>) -> Tile<L, SUB_BLOCK>;
+}
+
 /// Levels of a superblock for the step `d` and the quantized scales, stored with an offset of
 /// `N_MAX`. A sub-block whose scale came out as zero keeps the levels of the search: `searched`
 /// gets its index, its weights and the place of its levels, which holds zeros.
 #[inline(always)]
-pub fn levels<const N_MAX: i32>(
+pub fn levels<L: Lanes, const N_MAX: i32>(
     x: &[f32],
     d: f32,
     scales: &[i8; SUB_BLOCK],
@@ -56,7 +59,7 @@ pub fn levels<const N_MAX: i32>(
     for (j, (x, q)) in sub_blocks.enumerate() {
         let d = d * f32::from(scales[j]);
         if d != 0.0 {
-            requantize(x, d, 0.0, (-N_MAX, N_MAX - 1, N_MAX), q);
+            requantize::<L>(x, d, 0.0, (-N_MAX, N_MAX - 1, N_MAX), q);
         } else {
             searched(j, x, q);
         }

@@ -1,6 +1,7 @@
 //! Superblocks of 256 weights, two at a time: what all K-quants share.
 
-use crate::simd::{nearest_int, Lanes};
+use super::tile::MAX_LANES;
+use crate::simd::Lanes;
 
 /// Weights in a superblock.
 pub const SUPERBLOCK: usize = 256;
@@ -16,6 +17,19 @@ pub struct Pair {
     pub importance: Option<[f32; PAIR]>,
     /// Sum of the squares of each superblock, added in order; computed if there is a matrix.
     pub sum_squares: [f32; 2],
+}
+
+impl Pair {
+    /// `factor` times the mean square of the superblock of each sub-block from `first` on, of
+    /// which there are `k` in a superblock.
+    #[inline(always)]
+    pub fn mean_squares<L: Lanes>(&self, factor: f32, first: usize, k: usize) -> L {
+        let mut means = [0.0; MAX_LANES];
+        for (t, mean) in means[..L::LANES].iter_mut().enumerate() {
+            *mean = factor * self.sum_squares[(first + t) / k] / SUPERBLOCK as f32;
+        }
+        L::load(&means)
+    }
 }
 
 /// A type of superblocks.
@@ -83,9 +97,17 @@ pub fn sums_of_squares(values: &[f32], len: usize) -> Vec<f32> {
 
 /// Levels of `x` for a scale `d` and a minimum `-dm`, `low` to `high`, stored with `offset`.
 #[inline(always)]
-pub fn requantize(x: &[f32], d: f32, dm: f32, (low, high, offset): (i32, i32, i32), q: &mut [u8]) {
-    for (q, &x) in q.iter_mut().zip(x) {
-        *q = (nearest_int((x + dm) / d).max(low).min(high) + offset) as u8;
+pub fn requantize<L: Lanes>(
+    x: &[f32],
+    d: f32,
+    dm: f32,
+    (low, high, offset): (i32, i32, i32),
+    q: &mut [u8],
+) {
+    for (x, q) in x.chunks_exact(L::LANES).zip(q.chunks_exact_mut(L::LANES)) {
+        let v = (L::load(x) + L::splat(dm)) / L::splat(d);
+        let level = v.nearest_int_clamped(low as f32, high as f32);
+        (level + L::splat(offset as f32)).store_bytes(q);
     }
 }
 

@@ -54,6 +54,13 @@ pub trait Lanes:
     /// True if `self < other` in every lane.
     fn all_less(self, other: Self) -> bool;
 
+    /// True if `self < other` in some lane.
+    fn any_less(self, other: Self) -> bool;
+
+    /// Writes the lanes, whole numbers from -128 to 127 but for a fraction that is cut off, as a
+    /// byte each to the start of `out`. Panics if it is shorter.
+    fn store_bytes(self, out: &mut [u8]);
+
     /// [`nearest_int`] as a float.
     fn nearest_int(self) -> Self;
 
@@ -168,6 +175,23 @@ impl<R: Register, const K: usize> Lanes for Registers<R, K> {
     }
 
     #[inline(always)]
+    fn any_less(self, other: Self) -> bool {
+        let mut any = false;
+        for k in 0..K {
+            any |= self.0[k].any_less(other.0[k]);
+        }
+        any
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, out: &mut [u8]) {
+        let out = &mut out[..Self::LANES];
+        for k in 0..K {
+            self.0[k].store_bytes(&mut out[k * R::LANES..(k + 1) * R::LANES]);
+        }
+    }
+
+    #[inline(always)]
     fn all_less(self, other: Self) -> bool {
         let mut all = true;
         for k in 0..K {
@@ -208,6 +232,8 @@ mod tests {
         fn run<L: Lanes, Wide: Lanes>(self) {
             compare::<L>();
             compare::<Wide>();
+            bytes::<L>();
+            bytes::<Wide>();
         }
     }
 
@@ -260,8 +286,24 @@ mod tests {
             }
             let all = a.iter().zip(&b).all(|(a, b)| a < b);
             assert_eq!(x.all_less(y), all);
+            let any = a.iter().zip(&b).any(|(a, b)| a < b);
+            assert_eq!(x.any_less(y), any);
         }
         assert!(L::splat(1.0).all_less(L::splat(2.0)));
+    }
+
+    fn bytes<L: Lanes>() {
+        for start in -128..=127 - L::LANES as i32 {
+            let values: Vec<f32> = (0..L::LANES).map(|t| (start + t as i32) as f32).collect();
+            let mut out = vec![0; L::LANES];
+            L::load(&values).store_bytes(&mut out);
+            for t in 0..L::LANES {
+                assert_eq!(out[t] as i8 as f32, values[t]);
+            }
+        }
+        let mut out = [0; 32];
+        L::splat(-2.75).store_bytes(&mut out);
+        assert_eq!(out[0] as i8, -2);
     }
 
     fn check2<L: Lanes>(found: L, a: &[f32], b: &[f32], expected: impl Fn(f32, f32) -> f32) {

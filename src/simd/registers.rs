@@ -23,6 +23,8 @@ pub trait Register: Copy {
     fn max(self, other: Self) -> Self;
     fn if_less(a: Self, b: Self, yes: Self, no: Self) -> Self;
     fn all_less(self, other: Self) -> bool;
+    fn any_less(self, other: Self) -> bool;
+    fn store_bytes(self, out: &mut [u8]);
     fn nearest_int(self) -> Self;
 }
 
@@ -79,6 +81,18 @@ mod x86 {
 
     impl Register for Sse2 {
         memory!(4, _mm_set1_ps, _mm_loadu_ps, _mm_storeu_ps);
+
+        #[inline(always)]
+        fn store_bytes(self, out: &mut [u8]) {
+            // SAFETY: see the head of this file.
+            let bytes = unsafe {
+                let words = _mm_cvttps_epi32(self.0);
+                let halves = _mm_packs_epi32(words, words);
+                _mm_cvtsi128_si32(_mm_packs_epi16(halves, halves))
+            };
+            out[..4].copy_from_slice(&bytes.to_le_bytes());
+        }
+
         intrinsics! {
             fn add(self, other) -> Self { Self(_mm_add_ps(self.0, other.0)) }
             fn sub(self, other) -> Self { Self(_mm_sub_ps(self.0, other.0)) }
@@ -95,6 +109,9 @@ mod x86 {
             fn all_less(self, other) -> bool {
                 _mm_movemask_ps(_mm_cmplt_ps(self.0, other.0)) == 0xf
             }
+            fn any_less(self, other) -> bool {
+                _mm_movemask_ps(_mm_cmplt_ps(self.0, other.0)) != 0
+            }
             fn nearest_int(self) -> Self { {
                 let bits = _mm_castps_si128(_mm_add_ps(self.0, _mm_set1_ps(ROUNDER)));
                 let low = _mm_and_si128(bits, _mm_set1_epi32(0x007f_ffff));
@@ -109,6 +126,19 @@ mod x86 {
 
     impl Register for Avx2 {
         memory!(8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps);
+
+        #[inline(always)]
+        fn store_bytes(self, out: &mut [u8]) {
+            // SAFETY: see the head of this file.
+            let bytes = unsafe {
+                let words = _mm256_cvttps_epi32(self.0);
+                let (low, high) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+                let halves = _mm_packs_epi32(low, high);
+                _mm_cvtsi128_si64(_mm_packs_epi16(halves, halves))
+            };
+            out[..8].copy_from_slice(&bytes.to_le_bytes());
+        }
+
         intrinsics! {
             fn add(self, other) -> Self { Self(_mm256_add_ps(self.0, other.0)) }
             fn sub(self, other) -> Self { Self(_mm256_sub_ps(self.0, other.0)) }
@@ -124,6 +154,9 @@ mod x86 {
             fn all_less(self, other) -> bool {
                 _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0)) == 0xff
             }
+            fn any_less(self, other) -> bool {
+                _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0)) != 0
+            }
             fn nearest_int(self) -> Self { {
                 let bits = _mm256_castps_si256(_mm256_add_ps(self.0, _mm256_set1_ps(ROUNDER)));
                 let low = _mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff));
@@ -138,6 +171,17 @@ mod x86 {
 
     impl Register for Avx512 {
         memory!(16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps);
+
+        #[inline(always)]
+        fn store_bytes(self, out: &mut [u8]) {
+            assert!(out.len() >= 16);
+            // SAFETY: see the head of this file; the assertion says that 16 bytes can be written.
+            unsafe {
+                let bytes = _mm512_cvtsepi32_epi8(_mm512_cvttps_epi32(self.0));
+                _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+            }
+        }
+
         intrinsics! {
             fn add(self, other) -> Self { Self(_mm512_add_ps(self.0, other.0)) }
             fn sub(self, other) -> Self { Self(_mm512_sub_ps(self.0, other.0)) }
@@ -152,6 +196,9 @@ mod x86 {
             }
             fn all_less(self, other) -> bool {
                 _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) == 0xffff
+            }
+            fn any_less(self, other) -> bool {
+                _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) != 0
             }
             fn nearest_int(self) -> Self { {
                 let bits = _mm512_castps_si512(_mm512_add_ps(self.0, _mm512_set1_ps(ROUNDER)));
@@ -177,6 +224,18 @@ mod arm {
 
     impl Register for Neon {
         memory!(4, vdupq_n_f32, vld1q_f32, vst1q_f32);
+
+        #[inline(always)]
+        fn store_bytes(self, out: &mut [u8]) {
+            // SAFETY: see the head of this file.
+            let bytes = unsafe {
+                let halves = vqmovn_s32(vcvtq_s32_f32(self.0));
+                let bytes = vqmovn_s16(vcombine_s16(halves, halves));
+                vget_lane_u32::<0>(vreinterpret_u32_s8(bytes))
+            };
+            out[..4].copy_from_slice(&bytes.to_le_bytes());
+        }
+
         intrinsics! {
             fn add(self, other) -> Self { Self(vaddq_f32(self.0, other.0)) }
             fn sub(self, other) -> Self { Self(vsubq_f32(self.0, other.0)) }
@@ -190,6 +249,7 @@ mod arm {
                 Self(vbslq_f32(vcltq_f32(a.0, b.0), yes.0, no.0))
             }
             fn all_less(self, other) -> bool { vminvq_u32(vcltq_f32(self.0, other.0)) != 0 }
+            fn any_less(self, other) -> bool { vmaxvq_u32(vcltq_f32(self.0, other.0)) != 0 }
             fn nearest_int(self) -> Self { {
                 let bits = vreinterpretq_s32_f32(vaddq_f32(self.0, vdupq_n_f32(ROUNDER)));
                 let low = vandq_s32(bits, vdupq_n_s32(0x007f_ffff));
@@ -236,6 +296,8 @@ mod plain {
             Self(std::array::from_fn(|t| if a.0[t] < b.0[t] { yes.0[t] } else { no.0[t] }))
         }
         #[inline(always)] fn all_less(self, other: Self) -> bool { (0..4).all(|t| self.0[t] < other.0[t]) }
+        #[inline(always)] fn any_less(self, other: Self) -> bool { (0..4).any(|t| self.0[t] < other.0[t]) }
+        #[inline(always)] fn store_bytes(self, out: &mut [u8]) { out[..4].copy_from_slice(&self.0.map(|v| v as i8 as u8)) }
         #[inline(always)] fn nearest_int(self) -> Self { Self(self.0.map(|v| nearest_int(v) as f32)) }
     }
 }
