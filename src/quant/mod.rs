@@ -19,18 +19,21 @@ mod q8_0;
 mod scale_search;
 mod signed_search;
 mod signed_superblock;
+mod small_blocks;
 mod superblock;
 mod tile;
 
 pub use crate::simd::InstructionSet;
+
+use std::marker::PhantomData;
 
 use crate::ggml::TensorType;
 use crate::simd::{dispatch, Kernel, Lanes};
 
 /// True if [`quantize`] covers the type `ty`.
 pub fn supports(ty: TensorType) -> bool {
-    use TensorType::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0};
-    matches!(ty, Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K)
+    use TensorType::*;
+    matches!(ty, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K)
 }
 
 /// Quantizes rows of `n_cols` weights into `out`, on the fastest instruction set of this processor.
@@ -60,48 +63,62 @@ pub fn quantize_on(
     assert_eq!(src.len(), n_rows * n_cols, "whole rows");
     assert_eq!(out.len(), n_rows * row_bytes, "{ty}: bytes of {n_rows} rows of {n_cols}");
     assert!(importance.is_none_or(|weights| weights.len() == n_cols), "one weight per column");
+    let job = Job { src, n_cols, importance, out };
     match ty {
-        TensorType::Q8_0 => dispatch(set, Q80 { src, out }),
-        TensorType::Q2_K => superblocks::<q2_k::Q2K>(set, src, importance, out),
-        TensorType::Q3_K => superblocks::<q3_k::Q3K>(set, src, importance, out),
-        TensorType::Q4_K => superblocks::<q4_k::Q4K>(set, src, importance, out),
-        TensorType::Q5_K => superblocks::<q4_k::Q5K>(set, src, importance, out),
-        TensorType::Q6_K => superblocks::<q6_k::Q6K>(set, src, importance, out),
+        TensorType::Q8_0 => dispatch(set, Q80(job)),
+        TensorType::Q4_0 => small_blocks::<small_blocks::Q4_0>(set, job),
+        TensorType::Q4_1 => small_blocks::<small_blocks::Q4_1>(set, job),
+        TensorType::Q5_0 => small_blocks::<small_blocks::Q5_0>(set, job),
+        TensorType::Q5_1 => small_blocks::<small_blocks::Q5_1>(set, job),
+        TensorType::Q2_K => superblocks::<q2_k::Q2K>(set, job),
+        TensorType::Q3_K => superblocks::<q3_k::Q3K>(set, job),
+        TensorType::Q4_K => superblocks::<q4_k::Q4K>(set, job),
+        TensorType::Q5_K => superblocks::<q4_k::Q5K>(set, job),
+        TensorType::Q6_K => superblocks::<q6_k::Q6K>(set, job),
         _ => panic!("{ty}: not supported"),
     }
 }
 
-struct Q80<'a> {
+/// Arguments that have passed the checks.
+struct Job<'a> {
     src: &'a [f32],
+    n_cols: usize,
+    importance: Option<&'a [f32]>,
     out: &'a mut [u8],
 }
+
+struct Q80<'a>(Job<'a>);
 
 impl Kernel for Q80<'_> {
     #[inline(always)]
     fn run<L: Lanes, Wide: Lanes>(self) {
-        q8_0::quantize::<L>(self.src, self.out);
+        q8_0::quantize::<L>(self.0.src, self.0.out);
     }
 }
 
-struct Superblocks<'a, F> {
-    src: &'a [f32],
-    importance: Option<&'a [f32]>,
-    out: &'a mut [u8],
-    format: std::marker::PhantomData<F>,
+struct SmallBlocks<'a, F>(Job<'a>, PhantomData<F>);
+
+impl<F: small_blocks::SmallBlock> Kernel for SmallBlocks<'_, F> {
+    #[inline(always)]
+    fn run<L: Lanes, Wide: Lanes>(self) {
+        let job = self.0;
+        small_blocks::quantize_rows::<F, L>(job.src, job.n_cols, job.importance, job.out);
+    }
 }
+
+fn small_blocks<F: small_blocks::SmallBlock>(set: InstructionSet, job: Job<'_>) {
+    dispatch(set, SmallBlocks::<F>(job, PhantomData));
+}
+
+struct Superblocks<'a, F>(Job<'a>, PhantomData<F>);
 
 impl<F: superblock::PairFormat> Kernel for Superblocks<'_, F> {
     #[inline(always)]
     fn run<L: Lanes, Wide: Lanes>(self) {
-        superblock::quantize_rows::<F, L, Wide>(self.src, self.importance, self.out);
+        superblock::quantize_rows::<F, L, Wide>(self.0.src, self.0.importance, self.0.out);
     }
 }
 
-fn superblocks<F: superblock::PairFormat>(
-    set: InstructionSet,
-    src: &[f32],
-    importance: Option<&[f32]>,
-    out: &mut [u8],
-) {
-    dispatch(set, Superblocks::<F> { src, importance, out, format: std::marker::PhantomData });
+fn superblocks<F: superblock::PairFormat>(set: InstructionSet, job: Job<'_>) {
+    dispatch(set, Superblocks::<F>(job, PhantomData));
 }
