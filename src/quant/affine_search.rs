@@ -72,7 +72,8 @@ pub fn search<S: AffineSearch, L: Lanes, const N: usize>(
     w: &Tile<L, N>,
 ) -> Affine<L> {
     let range = Range::of(x, w);
-    let first_min = range.min.min(L::zero());
+    // In this order a minimum of minus zero stays one.
+    let first_min = L::zero().min(range.min);
     let steps = L::splat(S::N_MAX as f32) / (range.max - first_min);
     let mut best = Best::<L> {
         error: L::zero(),

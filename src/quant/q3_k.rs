@@ -44,8 +44,8 @@ fn plain<L: Lanes, Wide: Lanes>(x: &[f32; PAIR], out: &mut [u8]) {
     let x = x.chunks_exact(SUPERBLOCK);
     for (half, (block, x)) in out.chunks_exact_mut(Q3K::BYTES).zip(x).enumerate() {
         let first = half * SUB_BLOCK;
-        let (inverse, scales) = scales_from_extreme(&found_scales[first..first + SUB_BLOCK]);
-        let d = put_f16(block, 108, if inverse == 0.0 { 0.0 } else { 1.0 / inverse });
+        let (d, scales) = scales_from_extreme(&found_scales[first..first + SUB_BLOCK]);
+        let d = put_f16(block, 108, d);
         let q = levels::<L, 4>(x, d, &scales, |j, _, q| {
             for (q, levels) in q.iter_mut().zip(&found_levels) {
                 *q = levels[first + j] as u8;
@@ -56,8 +56,8 @@ fn plain<L: Lanes, Wide: Lanes>(x: &[f32; PAIR], out: &mut [u8]) {
     }
 }
 
-/// Inverse of the step that gives the scale of largest magnitude level -32, and all levels; the
-/// inverse is zero and the levels are stored as zero if every scale is.
+/// Step that gives the scale of largest magnitude level -32, and all levels. If every scale is
+/// zero, so is the step, and the levels are those that are stored as zero.
 #[inline(always)]
 fn scales_from_extreme(found: &[f32]) -> (f32, [i8; SUB_BLOCK]) {
     let extreme = extreme(found);
@@ -67,7 +67,7 @@ fn scales_from_extreme(found: &[f32]) -> (f32, [i8; SUB_BLOCK]) {
     let inverse = -32.0 / extreme;
     // Kept in eight bits before it is clamped, as the format's own writer does.
     let level = |j| (nearest_int(inverse * found[j]) as i8).clamp(-32, 31);
-    (inverse, std::array::from_fn(level))
+    (1.0 / inverse, std::array::from_fn(level))
 }
 
 #[inline(always)]
