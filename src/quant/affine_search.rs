@@ -84,10 +84,11 @@ pub fn search<S: AffineSearch, L: Lanes, const N: usize>(
         level_min: first_min,
     };
     best.error = first_error::<S, L, N>(x, w, steps, &best);
+    let mut levels = *x;
     for step in 0..=S::N_STEPS {
         let n_steps = S::FIRST + S::DELTA * step as f32 + S::N_MAX as f32;
         let steps = L::splat(n_steps) / (range.max - best.min);
-        try_steps::<S, L, N>(x, w, &range, steps, &mut best);
+        try_steps::<S, L, N>(x, w, &range, steps, &mut levels, &mut best);
     }
     best.into_affine(&range, first_min)
 }
@@ -159,13 +160,13 @@ fn try_steps<S: AffineSearch, L: Lanes, const N: usize>(
     w: &Tile<L, N>,
     range: &Range<L>,
     steps: L,
+    levels: &mut Tile<L, N>,
     best: &mut Best<L>,
 ) {
-    let mut levels = [L::zero(); N];
     let sums = if S::CLAMP_FIRST || within_limit(range, steps, best.min) {
-        sum_levels::<S, L, N, true>(x, w, steps, best.min, &mut levels)
+        sum_levels::<S, L, N, true>(x, w, steps, best.min, levels)
     } else {
-        sum_levels::<S, L, N, false>(x, w, steps, best.min, &mut levels)
+        sum_levels::<S, L, N, false>(x, w, steps, best.min, levels)
     };
     let (scale, min, determinant) = sums.fit(range);
     let mut error = L::zero();

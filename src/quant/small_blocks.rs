@@ -161,34 +161,44 @@ impl<const BITS: u32, const N_MAX: i32> SmallBlock for Affine<BITS, N_MAX> {
 /// The value of largest magnitude, the first of equals.
 #[inline(always)]
 fn first_extreme<L: Lanes>(x: &[f32]) -> f32 {
-    let mut lanes = L::zero();
-    for x in x.chunks_exact(L::LANES) {
-        lanes = L::load(x).abs().max(lanes);
+    let (min, max) = extremes::<L>(x);
+    if max > -min {
+        max
+    } else if max < -min {
+        min
+    } else {
+        x.iter().copied().find(|v| v.abs() == max).unwrap_or(0.0) + 0.0
     }
-    let mut magnitudes = [0.0; MAX_LANES];
-    lanes.store(&mut magnitudes);
-    let largest = magnitudes.iter().fold(0.0, |max: f32, &v| if v > max { v } else { max });
-    if largest == 0.0 {
-        return 0.0;
-    }
-    x.iter().copied().find(|v| v.abs() == largest).unwrap_or(0.0)
 }
 
 /// Minimum and maximum. Of zeros of either sign the first one is the minimum.
 #[inline(always)]
 fn range<L: Lanes>(x: &[f32]) -> (f32, f32) {
+    let (min, max) = extremes::<L>(x);
+    let min = if min == 0.0 { x.iter().copied().find(|&v| v == 0.0).unwrap_or(min) } else { min };
+    (min, max)
+}
+
+/// Minimum and maximum; a zero may have either sign.
+#[inline(always)]
+fn extremes<L: Lanes>(x: &[f32]) -> (f32, f32) {
     let (mut min, mut max) = (L::load(x), L::load(x));
-    for x in x.chunks_exact(L::LANES) {
+    for x in x[L::LANES..].chunks_exact(L::LANES) {
         min = L::load(x).min(min);
         max = L::load(x).max(max);
     }
-    let (mut mins, mut maxs) = ([f32::MAX; MAX_LANES], [f32::MIN; MAX_LANES]);
+    let (mut mins, mut maxs) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
     min.store(&mut mins);
     max.store(&mut maxs);
-    let min = mins.iter().fold(f32::MAX, |min, &v| if v < min { v } else { min });
-    let max = maxs.iter().fold(f32::MIN, |max, &v| if v > max { v } else { max });
-    let min = if min == 0.0 { x.iter().copied().find(|&v| v == 0.0).unwrap_or(min) } else { min };
-    (min, max)
+    let mut width = L::LANES;
+    while width > 1 {
+        width /= 2;
+        for t in 0..width {
+            mins[t] = if mins[t + width] < mins[t] { mins[t + width] } else { mins[t] };
+            maxs[t] = if maxs[t + width] > maxs[t] { maxs[t + width] } else { maxs[t] };
+        }
+    }
+    (mins[0], maxs[0])
 }
 
 /// Levels `(x - min) * inverse + offset`, the fraction cut off, at most `max`.
@@ -211,8 +221,12 @@ fn scaled<L: Lanes>(x: &[f32], min: f32, inverse: f32, offset: f32, max: i32) ->
 fn put_levels<F: SmallBlock>(q: &[u8; BLOCK], at: usize, block: &mut [u8]) {
     let mut at = at;
     if F::BITS == 5 {
-        let fifth = q.iter().enumerate().fold(0, |bits, (i, &q)| bits | (u32::from(q >> 4) << i));
-        block[at..at + 4].copy_from_slice(&fifth.to_le_bytes());
+        for (byte, q) in block[at..at + 4].iter_mut().zip(q.chunks_exact(8)) {
+            // The product brings the eight fifth bits together in the top byte, first one lowest.
+            let q = u64::from_le_bytes(q.try_into().expect("chunks of eight"));
+            let fifths = q >> 4 & 0x0101_0101_0101_0101;
+            *byte = (fifths.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+        }
         at += 4;
     }
     for i in 0..16 {

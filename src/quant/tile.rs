@@ -12,15 +12,13 @@ pub type Tile<L, const N: usize> = [L; N];
 #[inline(always)]
 pub fn transpose<L: Lanes, const N: usize>(values: &[f32]) -> Tile<L, N> {
     let values = &values[..L::LANES * N];
-    let mut columns = [[0.0; MAX_LANES]; N];
-    for (t, values) in values.chunks_exact(N).enumerate() {
-        for i in 0..N {
-            columns[i][t] = values[i];
-        }
-    }
     let mut tile = [L::zero(); N];
     for i in 0..N {
-        tile[i] = L::load(&columns[i]);
+        let mut column = [0.0; MAX_LANES];
+        for t in 0..L::LANES {
+            column[t] = values[t * N + i];
+        }
+        tile[i] = L::load(&column);
     }
     tile
 }
