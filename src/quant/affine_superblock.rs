@@ -38,10 +38,8 @@ pub trait AffineFormat<const N: usize, const K: usize>: PairFormat {
 
 /// Quantizes a pair of superblocks into the one or two blocks of `out`.
 #[inline(always)]
-pub fn quantize_pair<F, L: Lanes, const N: usize, const K: usize>(
-    pair: &Pair,
-    out: &mut [u8],
-) where
+pub fn quantize_pair<F, L: Lanes, const N: usize, const K: usize>(pair: &Pair, out: &mut [u8])
+where
     F: AffineFormat<N, K>,
 {
     let none = [0.0; 32];
@@ -49,14 +47,17 @@ pub fn quantize_pair<F, L: Lanes, const N: usize, const K: usize>(
         Found { scale: none, min: none, sum_w: none, level_scale: none, level_min: none };
     for first in (0..PAIR / N).step_by(L::LANES) {
         let x = transpose::<L, N>(&pair.x[first * N..]);
-        found.put(first, match &pair.importance {
-            None => search::<F::Plain, L, N>(&x, &F::weights(&x)),
-            Some(importance) => {
-                let importance = transpose(&importance[first * N..]);
-                let means = pair.mean_squares::<L>(F::MEAN_SQUARES, first, K);
-                search::<F::Weighted, L, N>(&x, &weigh(&x, &importance, means))
-            }
-        });
+        found.put(
+            first,
+            match &pair.importance {
+                None => search::<F::Plain, L, N>(&x, &F::weights(&x)),
+                Some(importance) => {
+                    let importance = transpose(&importance[first * N..]);
+                    let means = pair.mean_squares::<L>(F::MEAN_SQUARES, first, K);
+                    search::<F::Weighted, L, N>(&x, &weigh(&x, &importance, means))
+                }
+            },
+        );
     }
     for (half, block) in out.chunks_exact_mut(F::BYTES).enumerate() {
         let x = &pair.x[half * SUPERBLOCK..(half + 1) * SUPERBLOCK];

@@ -102,12 +102,7 @@ fn best_of_nine<L: Lanes, const K: usize>(
 
 /// Weighted squared error of each of the first `steps`.
 #[inline(always)]
-fn errors_of<L: Lanes, const K: usize>(
-    x: &[f32; K],
-    w: &[f32; K],
-    n_max: i32,
-    steps: &[f32],
-) -> L {
+fn errors_of<L: Lanes, const K: usize>(x: &[f32; K], w: &[f32; K], n_max: i32, steps: &[f32]) -> L {
     let steps = L::load(steps);
     let scales = L::splat(1.0) / steps;
     let mut errors = L::zero();

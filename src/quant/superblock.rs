@@ -48,11 +48,8 @@ pub fn quantize_rows<F: PairFormat, L: Lanes, Wide: Lanes>(
     importance: Option<&[f32]>,
     out: &mut [u8],
 ) {
-    let mut pair = Pair {
-        x: [0.0; PAIR],
-        importance: importance.map(|_| [0.0; PAIR]),
-        sum_squares: [0.0; 2],
-    };
+    let mut pair =
+        Pair { x: [0.0; PAIR], importance: importance.map(|_| [0.0; PAIR]), sum_squares: [0.0; 2] };
     let sums = importance.map(|_| sums_of_squares(src, SUPERBLOCK));
     let pairs = src.chunks(PAIR).zip(out.chunks_mut(2 * F::BYTES));
     for (index, (values, blocks)) in pairs.enumerate() {

@@ -132,7 +132,8 @@ mod x86 {
             // SAFETY: see the head of this file.
             let bytes = unsafe {
                 let words = _mm256_cvttps_epi32(self.0);
-                let (low, high) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+                let (low, high) =
+                    (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
                 let halves = _mm_packs_epi32(low, high);
                 _mm_cvtsi128_si64(_mm_packs_epi16(halves, halves))
             };
