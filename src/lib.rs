@@ -23,6 +23,8 @@ pub mod progress;
 pub mod quant;
 pub mod recipe;
 pub mod shape;
+#[allow(unsafe_code)]
+mod simd;
 pub mod tokenizer;
 
 pub use error::{Error, Result};

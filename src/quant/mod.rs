@@ -1,1 +1,124 @@
-//! Placeholder.
+//! Quantizers of our own: rows of f32 to rows of blocks, byte for byte what ggml's
+//! `ggml_quantize_chunk` writes on x86-64, several times faster.
+//!
+//! ggml searches the scale of one sub-block after another, in scalar single precision. Here as many
+//! sub-blocks as a register has lanes are searched side by side. Each lane does exactly the scalar
+//! sequence of operations: products are not fused with sums, sums are not reordered, divisions and
+//! roots are exact. So the bytes are the same on every [`InstructionSet`], for every finite input.
+//! Uses shape, simd and the types of ggml; the caller goes to [`crate::ggml::quantize`] for a type
+//! that [`supports`] denies.
+
+mod affine_search;
+mod affine_superblock;
+mod level_descent;
+mod q2_k;
+mod q3_k;
+mod q4_k;
+mod q6_k;
+mod q8_0;
+mod scale_search;
+mod signed_search;
+mod signed_superblock;
+mod small_blocks;
+mod superblock;
+mod tile;
+
+pub use crate::simd::InstructionSet;
+
+use std::marker::PhantomData;
+
+use crate::ggml::TensorType;
+use crate::simd::{dispatch, Kernel, Lanes};
+
+/// True if [`quantize`] covers the type `ty`.
+pub fn supports(ty: TensorType) -> bool {
+    use TensorType::*;
+    matches!(ty, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K)
+}
+
+/// Quantizes rows of `n_cols` weights into `out`, on the fastest instruction set of this processor.
+/// `importance` holds one weight per column. Panics unless `ty` is supported, `src` is whole rows,
+/// `out` their exact size and `importance` one row long. The weights must be finite.
+pub fn quantize(
+    ty: TensorType,
+    src: &[f32],
+    n_cols: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    quantize_on(InstructionSet::best(), ty, src, n_cols, importance, out);
+}
+
+/// As [`quantize`], on the instruction set `set`. Panics if this processor does not have it.
+pub fn quantize_on(
+    set: InstructionSet,
+    ty: TensorType,
+    src: &[f32],
+    n_cols: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    let row_bytes = ty.row_bytes(n_cols).expect("n_cols is a multiple of the block length");
+    let n_rows = src.len() / n_cols;
+    assert_eq!(src.len(), n_rows * n_cols, "whole rows");
+    assert_eq!(out.len(), n_rows * row_bytes, "{ty}: bytes of {n_rows} rows of {n_cols}");
+    assert!(importance.is_none_or(|weights| weights.len() == n_cols), "one weight per column");
+    let job = Job { src, n_cols, importance, out };
+    match ty {
+        TensorType::Q8_0 => dispatch(set, Q80(job)),
+        TensorType::Q4_0 => small_blocks::<small_blocks::Q4_0>(set, job),
+        TensorType::Q4_1 => small_blocks::<small_blocks::Q4_1>(set, job),
+        TensorType::Q5_0 => small_blocks::<small_blocks::Q5_0>(set, job),
+        TensorType::Q5_1 => small_blocks::<small_blocks::Q5_1>(set, job),
+        TensorType::Q2_K => superblocks::<q2_k::Q2K>(set, job),
+        TensorType::Q3_K => superblocks::<q3_k::Q3K>(set, job),
+        TensorType::Q4_K => superblocks::<q4_k::Q4K>(set, job),
+        TensorType::Q5_K => superblocks::<q4_k::Q5K>(set, job),
+        TensorType::Q6_K => superblocks::<q6_k::Q6K>(set, job),
+        _ => panic!("{ty}: not supported"),
+    }
+}
+
+/// Arguments that have passed the checks.
+struct Job<'a> {
+    src: &'a [f32],
+    n_cols: usize,
+    importance: Option<&'a [f32]>,
+    out: &'a mut [u8],
+}
+
+struct Q80<'a>(Job<'a>);
+
+impl Kernel for Q80<'_> {
+    #[inline(always)]
+    fn run<L: Lanes, Wide: Lanes>(self) {
+        q8_0::quantize::<L>(self.0.src, self.0.out);
+    }
+}
+
+struct SmallBlocks<'a, F>(Job<'a>, PhantomData<F>);
+
+impl<F: small_blocks::SmallBlock> Kernel for SmallBlocks<'_, F> {
+    #[inline(always)]
+    fn run<L: Lanes, Wide: Lanes>(self) {
+        let job = self.0;
+        small_blocks::quantize_rows::<F, L>(job.src, job.n_cols, job.importance, job.out);
+    }
+}
+
+fn small_blocks<F: small_blocks::SmallBlock>(set: InstructionSet, job: Job<'_>) {
+    dispatch(set, SmallBlocks::<F>(job, PhantomData));
+}
+
+struct Superblocks<'a, F>(Job<'a>, PhantomData<F>);
+
+impl<F: superblock::PairFormat> Kernel for Superblocks<'_, F> {
+    #[inline(always)]
+    fn run<L: Lanes, Wide: Lanes>(self) {
+        superblock::quantize_rows::<F, L, Wide>(self.0.src, self.0.importance, self.0.out);
+    }
+}
+
+fn superblocks<F: superblock::PairFormat>(set: InstructionSet, job: Job<'_>) {
+    dispatch(set, Superblocks::<F>(job, PhantomData));
+}

@@ -1,0 +1,106 @@
+//! Weights per second of our quantizers beside ggml's, on the same buffer, one thread.
+//!
+//! ```text
+//! cargo bench --bench quantize [-- TYPE]
+//! ```
+//! ggml and every instruction set take turns, so that what else the machine does falls on all of
+//! them alike; a line has the median of the turns and, for each instruction set, the median of its
+//! ratios to ggml in the same turn with their lowest and highest. The bytes are compared before
+//! anything is timed. For comparison with streaming types, memcpy of the same buffer is timed too.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+use rwkvq::ggml::{self, TensorType};
+use rwkvq::quant::{self, InstructionSet};
+
+/// Weights in the buffer, and in a row.
+const N: usize = 1 << 20;
+const N_COLS: usize = 2048;
+
+/// Turns after one that warms up.
+const TURNS: usize = 5;
+
+/// Timed calls last at least this long each.
+const AT_LEAST: Duration = Duration::from_millis(30);
+
+fn main() {
+    let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let normal = Normal::new(0.0, 0.02).expect("positive deviation");
+    let src: Vec<f32> = (0..N).map(|_| normal.sample(&mut rng)).collect();
+    let columns: Vec<f32> = src[..N_COLS].iter().map(|v| v * v + 1e-5).collect();
+    println!("{N} weights in rows of {N_COLS}, one thread; M weights/s, median of {TURNS} turns");
+    memcpy(&src);
+    for &ty in TensorType::ALL.iter().filter(|&&ty| quant::supports(ty)) {
+        if only.as_ref().is_none_or(|only| *only == ty.name()) {
+            compare(ty, &src, None);
+            compare(ty, &src, Some(&columns));
+        }
+    }
+}
+
+fn compare(ty: TensorType, src: &[f32], importance: Option<&[f32]>) {
+    let mut out = vec![0; N / ty.block_len() * ty.block_bytes()];
+    ggml::quantize(ty, src, N_COLS, importance, &mut out);
+    let expected = out.clone();
+    let sets = InstructionSet::available();
+    for &set in &sets {
+        quant::quantize_on(set, ty, src, N_COLS, importance, &mut out);
+        assert!(out == expected, "{ty} on {set} differs from ggml");
+    }
+    let mut theirs = Vec::new();
+    let mut ours = vec![Vec::new(); sets.len()];
+    for turn in 0..=TURNS {
+        let peer = seconds(|| ggml::quantize(ty, black_box(src), N_COLS, importance, &mut out));
+        let mut times = Vec::new();
+        for &set in &sets {
+            times.push(seconds(|| {
+                quant::quantize_on(set, ty, black_box(src), N_COLS, importance, &mut out);
+            }));
+        }
+        if turn > 0 {
+            theirs.push(peer);
+            for (all, time) in ours.iter_mut().zip(times) {
+                all.push((time, peer / time));
+            }
+        }
+    }
+    print!("{ty} {:10}", if importance.is_some() { "importance" } else { "" });
+    print!(" ggml {:7.1}", N as f64 / median(theirs) / 1e6);
+    for (set, times) in sets.iter().zip(ours) {
+        let (times, ratios): (Vec<f64>, Vec<f64>) = times.into_iter().unzip();
+        let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = ratios.iter().copied().fold(0.0, f64::max);
+        let (rate, ratio) = (N as f64 / median(times) / 1e6, median(ratios));
+        print!("   {set} {rate:7.1} ({ratio:.2}x, {low:.2} to {high:.2})");
+    }
+    println!();
+}
+
+fn memcpy(src: &[f32]) {
+    let mut copy = vec![0.0; N];
+    let times = (0..=TURNS).map(|_| seconds(|| copy.copy_from_slice(black_box(src)))).skip(1);
+    let time = median(times.collect());
+    println!("memcpy {:.0} ({:.1} GB/s)", N as f64 / time / 1e6, 4.0 * N as f64 / time / 1e9);
+    black_box(copy);
+}
+
+/// Seconds of one call, from as many as fill the least time.
+fn seconds(mut call: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut n_calls = 0;
+    while n_calls == 0 || start.elapsed() < AT_LEAST {
+        call();
+        n_calls += 1;
+    }
+    start.elapsed().as_secs_f64() / f64::from(n_calls)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,48 @@
+//! Sub-blocks side by side.
+
+use crate::simd::Lanes;
+
+/// Most lanes that any instruction set has, `Wide` ones included.
+pub const MAX_LANES: usize = 32;
+
+/// `N` elements of each of `L::LANES` sub-blocks: element `i` of each is in `tile[i]`.
+pub type Tile<L, const N: usize> = [L; N];
+
+/// The tile of consecutive sub-blocks of `N` values.
+#[inline(always)]
+pub fn transpose<L: Lanes, const N: usize>(values: &[f32]) -> Tile<L, N> {
+    let values = &values[..L::LANES * N];
+    let mut tile = [L::zero(); N];
+    for i in 0..N {
+        let mut column = [0.0; MAX_LANES];
+        for t in 0..L::LANES {
+            column[t] = values[t * N + i];
+        }
+        tile[i] = L::load(&column);
+    }
+    tile
+}
+
+/// Lane by lane products of two tiles.
+#[inline(always)]
+pub fn products<L: Lanes, const N: usize>(a: &Tile<L, N>, b: &Tile<L, N>) -> Tile<L, N> {
+    let mut out = *a;
+    for i in 0..N {
+        out[i] = a[i] * b[i];
+    }
+    out
+}
+
+/// Importance times the root of a mean square plus the element's own square.
+#[inline(always)]
+pub fn weigh<L: Lanes, const N: usize>(
+    x: &Tile<L, N>,
+    importance: &Tile<L, N>,
+    mean_square: L,
+) -> Tile<L, N> {
+    let mut w = *x;
+    for i in 0..N {
+        w[i] = importance[i] * (mean_square + x[i] * x[i]).sqrt();
+    }
+    w
+}

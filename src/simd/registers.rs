@@ -1,0 +1,304 @@
+//! One register of floats: the intrinsics behind [`Lanes`](super::Lanes).
+//!
+//! The types are private to `simd`, and only `dispatch` instantiates a kernel with one, inside a
+//! function that has its features and after it has asked the processor for them. That is what
+//! makes each intrinsic here safe to call.
+
+use super::lanes::ROUNDER;
+
+/// A register of `LANES` floats. See [`Lanes`](super::Lanes) for what each operation means.
+#[allow(missing_docs)]
+pub trait Register: Copy {
+    const LANES: usize;
+    fn splat(value: f32) -> Self;
+    fn load(values: &[f32]) -> Self;
+    fn store(self, out: &mut [f32]);
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    fn sqrt(self) -> Self;
+    fn abs(self) -> Self;
+    fn min(self, other: Self) -> Self;
+    fn max(self, other: Self) -> Self;
+    fn if_less(a: Self, b: Self, yes: Self, no: Self) -> Self;
+    fn all_less(self, other: Self) -> bool;
+    fn any_less(self, other: Self) -> bool;
+    fn store_bytes(self, out: &mut [u8]);
+    fn nearest_int(self) -> Self;
+}
+
+/// Methods that are one expression of intrinsics each.
+macro_rules! intrinsics {
+    ($(fn $name:ident($($arg:ident),*) -> $out:ty { $body:expr })*) => {$(
+        #[inline(always)]
+        fn $name($($arg: Self),*) -> $out {
+            // SAFETY: see the head of this file.
+            unsafe { $body }
+        }
+    )*};
+}
+
+/// Load, store and splat. `$load` and `$store` take unaligned pointers.
+macro_rules! memory {
+    ($lanes:literal, $splat:expr, $load:expr, $store:expr) => {
+        const LANES: usize = $lanes;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            // SAFETY: see the head of this file.
+            Self(unsafe { $splat(value) })
+        }
+
+        #[inline(always)]
+        fn load(values: &[f32]) -> Self {
+            assert!(values.len() >= Self::LANES);
+            // SAFETY: the assertion says that so many floats can be read.
+            Self(unsafe { $load(values.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn store(self, out: &mut [f32]) {
+            assert!(out.len() >= Self::LANES);
+            // SAFETY: the assertion says that so many floats can be written.
+            unsafe { $store(out.as_mut_ptr(), self.0) }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+pub use x86::{Avx2, Avx512, Sse2 as Portable};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Register, ROUNDER};
+
+    /// Four floats; every x86-64 processor has it.
+    #[derive(Clone, Copy)]
+    pub struct Sse2(__m128);
+
+    impl Register for Sse2 {
+        memory!(4, _mm_set1_ps, _mm_loadu_ps, _mm_storeu_ps);
+
+        #[inline(always)]
+        fn store_bytes(self, out: &mut [u8]) {
+            // SAFETY: see the head of this file.
+            let bytes = unsafe {
+                let words = _mm_cvttps_epi32(self.0);
+                let halves = _mm_packs_epi32(words, words);
+                _mm_cvtsi128_si32(_mm_packs_epi16(halves, halves))
+            };
+            out[..4].copy_from_slice(&bytes.to_le_bytes());
+        }
+
+        intrinsics! {
+            fn add(self, other) -> Self { Self(_mm_add_ps(self.0, other.0)) }
+            fn sub(self, other) -> Self { Self(_mm_sub_ps(self.0, other.0)) }
+            fn mul(self, other) -> Self { Self(_mm_mul_ps(self.0, other.0)) }
+            fn div(self, other) -> Self { Self(_mm_div_ps(self.0, other.0)) }
+            fn sqrt(self) -> Self { Self(_mm_sqrt_ps(self.0)) }
+            fn abs(self) -> Self { Self(_mm_andnot_ps(_mm_set1_ps(-0.0), self.0)) }
+            fn min(self, other) -> Self { Self(_mm_min_ps(self.0, other.0)) }
+            fn max(self, other) -> Self { Self(_mm_max_ps(self.0, other.0)) }
+            fn if_less(a, b, yes, no) -> Self { {
+                let mask = _mm_cmplt_ps(a.0, b.0);
+                Self(_mm_or_ps(_mm_and_ps(mask, yes.0), _mm_andnot_ps(mask, no.0)))
+            } }
+            fn all_less(self, other) -> bool {
+                _mm_movemask_ps(_mm_cmplt_ps(self.0, other.0)) == 0xf
+            }
+            fn any_less(self, other) -> bool {
+                _mm_movemask_ps(_mm_cmplt_ps(self.0, other.0)) != 0
+            }
+            fn nearest_int(self) -> Self { {
+                let bits = _mm_castps_si128(_mm_add_ps(self.0, _mm_set1_ps(ROUNDER)));
+                let low = _mm_and_si128(bits, _mm_set1_epi32(0x007f_ffff));
+                Self(_mm_cvtepi32_ps(_mm_sub_epi32(low, _mm_set1_epi32(0x0040_0000))))
+            } }
+        }
+    }
+
+    /// Eight floats.
+    #[derive(Clone, Copy)]
+    pub struct Avx2(__m256);
+
+    impl Register for Avx2 {
+        memory!(8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps);
+
+        #[inline(always)]
+        fn store_bytes(self, out: &mut [u8]) {
+            // SAFETY: see the head of this file.
+            let bytes = unsafe {
+                let words = _mm256_cvttps_epi32(self.0);
+                let (low, high) =
+                    (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+                let halves = _mm_packs_epi32(low, high);
+                _mm_cvtsi128_si64(_mm_packs_epi16(halves, halves))
+            };
+            out[..8].copy_from_slice(&bytes.to_le_bytes());
+        }
+
+        intrinsics! {
+            fn add(self, other) -> Self { Self(_mm256_add_ps(self.0, other.0)) }
+            fn sub(self, other) -> Self { Self(_mm256_sub_ps(self.0, other.0)) }
+            fn mul(self, other) -> Self { Self(_mm256_mul_ps(self.0, other.0)) }
+            fn div(self, other) -> Self { Self(_mm256_div_ps(self.0, other.0)) }
+            fn sqrt(self) -> Self { Self(_mm256_sqrt_ps(self.0)) }
+            fn abs(self) -> Self { Self(_mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0)) }
+            fn min(self, other) -> Self { Self(_mm256_min_ps(self.0, other.0)) }
+            fn max(self, other) -> Self { Self(_mm256_max_ps(self.0, other.0)) }
+            fn if_less(a, b, yes, no) -> Self {
+                Self(_mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(a.0, b.0)))
+            }
+            fn all_less(self, other) -> bool {
+                _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0)) == 0xff
+            }
+            fn any_less(self, other) -> bool {
+                _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0)) != 0
+            }
+            fn nearest_int(self) -> Self { {
+                let bits = _mm256_castps_si256(_mm256_add_ps(self.0, _mm256_set1_ps(ROUNDER)));
+                let low = _mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff));
+                Self(_mm256_cvtepi32_ps(_mm256_sub_epi32(low, _mm256_set1_epi32(0x0040_0000))))
+            } }
+        }
+    }
+
+    /// Sixteen floats.
+    #[derive(Clone, Copy)]
+    pub struct Avx512(__m512);
+
+    impl Register for Avx512 {
+        memory!(16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps);
+
+        #[inline(always)]
+        fn store_bytes(self, out: &mut [u8]) {
+            assert!(out.len() >= 16);
+            // SAFETY: see the head of this file; the assertion says that 16 bytes can be written.
+            unsafe {
+                let bytes = _mm512_cvtsepi32_epi8(_mm512_cvttps_epi32(self.0));
+                _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+            }
+        }
+
+        intrinsics! {
+            fn add(self, other) -> Self { Self(_mm512_add_ps(self.0, other.0)) }
+            fn sub(self, other) -> Self { Self(_mm512_sub_ps(self.0, other.0)) }
+            fn mul(self, other) -> Self { Self(_mm512_mul_ps(self.0, other.0)) }
+            fn div(self, other) -> Self { Self(_mm512_div_ps(self.0, other.0)) }
+            fn sqrt(self) -> Self { Self(_mm512_sqrt_ps(self.0)) }
+            fn abs(self) -> Self { Self(_mm512_abs_ps(self.0)) }
+            fn min(self, other) -> Self { Self(_mm512_min_ps(self.0, other.0)) }
+            fn max(self, other) -> Self { Self(_mm512_max_ps(self.0, other.0)) }
+            fn if_less(a, b, yes, no) -> Self {
+                Self(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a.0, b.0), no.0, yes.0))
+            }
+            fn all_less(self, other) -> bool {
+                _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) == 0xffff
+            }
+            fn any_less(self, other) -> bool {
+                _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) != 0
+            }
+            fn nearest_int(self) -> Self { {
+                let bits = _mm512_castps_si512(_mm512_add_ps(self.0, _mm512_set1_ps(ROUNDER)));
+                let low = _mm512_and_si512(bits, _mm512_set1_epi32(0x007f_ffff));
+                Self(_mm512_cvtepi32_ps(_mm512_sub_epi32(low, _mm512_set1_epi32(0x0040_0000))))
+            } }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub use arm::Neon;
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::*;
+
+    use super::{Register, ROUNDER};
+
+    /// Four floats.
+    #[derive(Clone, Copy)]
+    pub struct Neon(float32x4_t);
+
+    impl Register for Neon {
+        memory!(4, vdupq_n_f32, vld1q_f32, vst1q_f32);
+
+        #[inline(always)]
+        fn store_bytes(self, out: &mut [u8]) {
+            // SAFETY: see the head of this file.
+            let bytes = unsafe {
+                let halves = vqmovn_s32(vcvtq_s32_f32(self.0));
+                let bytes = vqmovn_s16(vcombine_s16(halves, halves));
+                vget_lane_u32::<0>(vreinterpret_u32_s8(bytes))
+            };
+            out[..4].copy_from_slice(&bytes.to_le_bytes());
+        }
+
+        intrinsics! {
+            fn add(self, other) -> Self { Self(vaddq_f32(self.0, other.0)) }
+            fn sub(self, other) -> Self { Self(vsubq_f32(self.0, other.0)) }
+            fn mul(self, other) -> Self { Self(vmulq_f32(self.0, other.0)) }
+            fn div(self, other) -> Self { Self(vdivq_f32(self.0, other.0)) }
+            fn sqrt(self) -> Self { Self(vsqrtq_f32(self.0)) }
+            fn abs(self) -> Self { Self(vabsq_f32(self.0)) }
+            fn min(self, other) -> Self { Self::if_less(self, other, self, other) }
+            fn max(self, other) -> Self { Self::if_less(other, self, self, other) }
+            fn if_less(a, b, yes, no) -> Self {
+                Self(vbslq_f32(vcltq_f32(a.0, b.0), yes.0, no.0))
+            }
+            fn all_less(self, other) -> bool { vminvq_u32(vcltq_f32(self.0, other.0)) != 0 }
+            fn any_less(self, other) -> bool { vmaxvq_u32(vcltq_f32(self.0, other.0)) != 0 }
+            fn nearest_int(self) -> Self { {
+                let bits = vreinterpretq_s32_f32(vaddq_f32(self.0, vdupq_n_f32(ROUNDER)));
+                let low = vandq_s32(bits, vdupq_n_s32(0x007f_ffff));
+                Self(vcvtq_f32_s32(vsubq_s32(low, vdupq_n_s32(0x0040_0000))))
+            } }
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub use plain::Plain as Portable;
+
+#[cfg(not(target_arch = "x86_64"))]
+mod plain {
+    use super::super::lanes::nearest_int;
+    use super::Register;
+
+    /// Four floats in an array, for processors without a path of their own.
+    #[derive(Clone, Copy)]
+    pub struct Plain([f32; 4]);
+
+    impl Plain {
+        #[inline(always)]
+        fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+            Self(std::array::from_fn(|t| f(self.0[t], other.0[t])))
+        }
+    }
+
+    #[rustfmt::skip]
+    impl Register for Plain {
+        const LANES: usize = 4;
+        #[inline(always)] fn splat(value: f32) -> Self { Self([value; 4]) }
+        #[inline(always)] fn load(values: &[f32]) -> Self { Self(std::array::from_fn(|t| values[t])) }
+        #[inline(always)] fn store(self, out: &mut [f32]) { out[..4].copy_from_slice(&self.0) }
+        #[inline(always)] fn add(self, other: Self) -> Self { self.zip(other, |a, b| a + b) }
+        #[inline(always)] fn sub(self, other: Self) -> Self { self.zip(other, |a, b| a - b) }
+        #[inline(always)] fn mul(self, other: Self) -> Self { self.zip(other, |a, b| a * b) }
+        #[inline(always)] fn div(self, other: Self) -> Self { self.zip(other, |a, b| a / b) }
+        #[inline(always)] fn sqrt(self) -> Self { Self(self.0.map(f32::sqrt)) }
+        #[inline(always)] fn abs(self) -> Self { Self(self.0.map(f32::abs)) }
+        #[inline(always)] fn min(self, other: Self) -> Self { self.zip(other, |a, b| if a < b { a } else { b }) }
+        #[inline(always)] fn max(self, other: Self) -> Self { self.zip(other, |a, b| if a > b { a } else { b }) }
+        #[inline(always)] fn if_less(a: Self, b: Self, yes: Self, no: Self) -> Self {
+            Self(std::array::from_fn(|t| if a.0[t] < b.0[t] { yes.0[t] } else { no.0[t] }))
+        }
+        #[inline(always)] fn all_less(self, other: Self) -> bool { (0..4).all(|t| self.0[t] < other.0[t]) }
+        #[inline(always)] fn any_less(self, other: Self) -> bool { (0..4).any(|t| self.0[t] < other.0[t]) }
+        #[inline(always)] fn store_bytes(self, out: &mut [u8]) { out[..4].copy_from_slice(&self.0.map(|v| v as i8 as u8)) }
+        #[inline(always)] fn nearest_int(self) -> Self { Self(self.0.map(|v| nearest_int(v) as f32)) }
+    }
+}
