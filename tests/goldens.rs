@@ -9,7 +9,7 @@ use common::reference::{self, Reference};
 use common::rounding::Expected;
 use common::{assert_close, assert_layers_close, from_gguf, run, Tolerance};
 use rwkvq::embed::Pooling;
-use rwkvq::eval::{self, metrics, Dataset, EvalOptions, Glove, LevelFile};
+use rwkvq::eval::{self, Dataset, EvalOptions, LevelFile};
 use rwkvq::model::Session;
 use rwkvq::Silent;
 use serde_json::Value;
@@ -156,41 +156,24 @@ fn assert_spearman(expected: &[f64], found: &[f64]) {
     }
 }
 
+/// Half a minute of computing: 330,000 tokens.
 #[test]
-fn mrpc_dev_in_a_report() {
+fn mrpc_as_others_measured_it() {
     let Some(data) = fixture::shared_data() else { return };
     let file = gguf::converted(&data.join("checkpoints/tiny-trained-6v0"), "f32");
     let levels = [LevelFile { preset: "f32".into(), path: file.path.clone() }];
-    let dev = Dataset::open(data.join("data/mrpc/hf/dev.tsv"), None, None).unwrap();
+    let open = |split: &str, limit| {
+        Dataset::open(data.join(format!("data/mrpc/hf/{split}.tsv")), None, limit).unwrap()
+    };
+    let datasets = [open("dev", None), open("train", Some(1000))];
     let glove = Some(data.join("data/glove/glove.6B.50d.mrpc-words.txt"));
     let options = EvalOptions { session: run::one_thread(), glove, ..EvalOptions::default() };
-    let report = eval::run(&levels, &[dev], &options, &Silent).unwrap().report;
-    let run = &report.runs[0];
-    let found: Vec<_> = run.levels[0].layers.iter().map(|layer| layer.spearman.unwrap()).collect();
-    assert_spearman(&MRPC_DEV, &found);
-    approx::assert_abs_diff_eq!(run.baselines[0].spearman.unwrap(), GLOVE_DEV, epsilon = 0.51e-4);
-}
-
-/// Without a report: its 10,000 resamples of 1000 pairs in 13 layers would take half a minute.
-#[test]
-fn mrpc_train_by_the_parts_of_a_report() {
-    let Some(data) = fixture::shared_data() else { return };
-    let file = gguf::converted(&data.join("checkpoints/tiny-trained-6v0"), "f32");
-    let train = Dataset::open(data.join("data/mrpc/hf/train.tsv"), None, Some(1000)).unwrap();
-    let texts: Vec<_> = train.pairs.iter().flat_map(|pair| [&*pair.a, &*pair.b]).collect();
-    let mut embedder = run::embedder(&run::open(&file.path), Pooling::Mean, run::one_thread());
-    let embeddings = embedder.embed(&texts).unwrap();
-    let spearman = |layer: usize| {
-        let cosine = |pair: usize| {
-            let vector = |text| embeddings.get(text, layer);
-            metrics::cosine(vector(2 * pair), vector(2 * pair + 1))
-        };
-        let similarities: Vec<_> = (0..train.pairs.len()).map(cosine).collect();
-        metrics::spearman(&similarities, &train.scores()).unwrap()
-    };
-    let found: Vec<_> = (0..embeddings.layers.len()).map(spearman).collect();
-    assert_spearman(&MRPC_TRAIN, &found);
-    let glove = data.join("data/glove/glove.6B.50d.mrpc-words.txt");
-    let glove = Glove::open(glove, &train).unwrap().evaluate(&train).spearman.unwrap();
-    approx::assert_abs_diff_eq!(glove, GLOVE_TRAIN, epsilon = 0.51e-4);
+    let report = eval::run(&levels, &datasets, &options, &Silent).unwrap().report;
+    let expected = [(MRPC_DEV, GLOVE_DEV), (MRPC_TRAIN, GLOVE_TRAIN)];
+    for (run, (expected, glove)) in report.runs.iter().zip(expected) {
+        let layers = &run.levels[0].layers;
+        let found: Vec<_> = layers.iter().map(|layer| layer.spearman.unwrap()).collect();
+        assert_spearman(&expected, &found);
+        approx::assert_abs_diff_eq!(run.baselines[0].spearman.unwrap(), glove, epsilon = 0.51e-4);
+    }
 }
