@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::rwkv6::{self, GraphShape, Io};
-use super::stream::{Chunk, Packer};
+use super::stream::{Chunk, Packer, ROW_STEP};
 use super::{Layer, Model, SegmentPool};
 use crate::error::{Error, Result};
 use crate::ggml::{Executor, Graph, StateTensors};
@@ -13,7 +13,8 @@ use crate::ggml::{Executor, Graph, StateTensors};
 pub struct SessionOptions {
     /// Threads of the CPU backend.
     pub n_threads: usize,
-    /// Rows in a chunk, all lanes together: what bounds the memory for intermediate values.
+    /// Rows in a chunk, all lanes together: what bounds the memory for intermediate values. Taken
+    /// down to a multiple of eight, and as eight for each lane where it is less.
     pub batch_tokens: usize,
     /// Sequences in flight.
     pub n_lanes: usize,
@@ -128,7 +129,7 @@ impl Session {
         self.check_texts(texts)?;
         self.check_layers(layers)?;
         self.state.clear();
-        let mut packer = Packer::new(texts, self.options.n_lanes);
+        let mut packer = Packer::new(texts, self.options.n_lanes, ROW_STEP);
         let width = layers.len() * self.model.hparams().n_embd;
         let mut open: Vec<Option<Vec<f64>>> = vec![None; texts.len()];
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
@@ -151,7 +152,7 @@ impl Session {
         let texts = [tokens.to_vec()];
         self.check_texts(&texts)?;
         self.state.clear();
-        let mut packer = Packer::new(&texts, self.options.n_lanes);
+        let mut packer = Packer::new(&texts, self.options.n_lanes, ROW_STEP);
         let mut logits = Vec::new();
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
             logits = self.run_chunk(&chunk, &[], SegmentPool::Last, true)?.logits;
