@@ -89,7 +89,8 @@ fn a_text_alone_equals_the_text_in_any_batch() {
             for (pooling, _) in run::POOLINGS {
                 let together = embed(&model, pooling, options.clone(), &texts);
                 for (i, text) in texts.iter().enumerate() {
-                    let alone = embed(&model, pooling, run::one_thread(), &[text.clone()]);
+                    let alone =
+                        embed(&model, pooling, run::one_thread(), std::slice::from_ref(text));
                     let (a, b) = (of_text(&alone, 0), of_text(&together, i));
                     prop_assert!(equal(pooling, alone.n_embd, a, b), "{preset}, {pooling}, {i}");
                 }

@@ -9,10 +9,13 @@ use common::gguf::{self, Parts};
 use common::reference;
 use common::rounding::Expected;
 use common::{from_gguf, run};
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
 use rwkvq::checkpoint::random::Spec;
 use rwkvq::embed::Pooling;
 use rwkvq::ggml::TensorType;
 use rwkvq::model::Session;
+use rwkvq::Shape;
 
 /// Lengths of the texts of a ragged batch; 1 is the shortest text there is.
 const LENGTHS: [usize; 6] = [1, 9, 2, 23, 1, 6];
@@ -119,13 +122,59 @@ fn every_tensor_type() {
         let mut parts = original.clone();
         for tensor in &mut parts.tensors {
             let is_vector = tensor.shape.trimmed().rank() < 2;
-            if !is_vector && !tensor.name.contains("lerp") && !tensor.name.contains("first") {
-                let values = tensor.to_f32();
-                tensor.set(ty, &values);
+            if is_vector || tensor.name.contains("lerp") || tensor.name.contains("first") {
+                continue;
+            }
+            match ty.name().get(..3) {
+                Some("iq1" | "iq2") => fill_at_random(tensor, ty),
+                _ => repeat_first_rows(tensor, ty),
             }
         }
         check_quantized(&ty.name(), &parts.write().path, &[1, 12]);
     }
+}
+
+/// Makes a matrix of its first eighth: the search for codebook entries is slow.
+fn repeat_first_rows(tensor: &mut gguf::Tensor, ty: TensorType) {
+    let whole = tensor.shape;
+    let mut values = tensor.to_f32();
+    tensor.shape = Shape::new(&[whole.n_cols(), whole.n_rows() / 8]).unwrap();
+    values.truncate(tensor.shape.n_elements());
+    tensor.set(ty, &values);
+    let n_bytes = ty.row_bytes(whole.n_cols()).unwrap() * whole.n_rows();
+    tensor.bytes = tensor.bytes.iter().copied().cycle().take(n_bytes).collect();
+    tensor.shape = whole;
+}
+
+/// Gives a matrix random bytes and one scale in all blocks, which keeps its mean square. To
+/// quantize to these types ggml first sorts tables for twenty seconds; any bytes are valid.
+fn fill_at_random(tensor: &mut gguf::Tensor, ty: TensorType) {
+    let mean_square =
+        |values: &[f32]| values.iter().map(|x| f64::from(x * x)).sum::<f64>() / values.len() as f64;
+    let wanted = mean_square(&tensor.to_f32());
+    let n_bytes = ty.row_bytes(tensor.shape.n_cols()).unwrap() * tensor.shape.n_rows();
+    tensor.ty = ty;
+    tensor.bytes = vec![0; n_bytes];
+    StdRng::seed_from_u64(ty.id().into()).fill_bytes(&mut tensor.bytes);
+    let scale = |bytes: &mut [u8], d: f64| {
+        let d = half::f16::from_f64(d).to_le_bytes();
+        for block in bytes.chunks_exact_mut(ty.block_bytes()) {
+            if ty == TensorType::IQ1_M {
+                // The highest nibble of each of the four u16 at the end, the lowest first.
+                let nibbles = [d[0] & 15, d[0] >> 4, d[1] & 15, d[1] >> 4];
+                for (byte, nibble) in block[49..].iter_mut().step_by(2).zip(nibbles) {
+                    *byte = *byte & 15 | nibble << 4;
+                }
+            } else {
+                block[..2].copy_from_slice(&d);
+            }
+        }
+    };
+    scale(&mut tensor.bytes, 1.0);
+    let unscaled = mean_square(&tensor.to_f32());
+    scale(&mut tensor.bytes, (wanted / unscaled).sqrt());
+    let found = mean_square(&tensor.to_f32());
+    assert!(approx::relative_eq!(found, wanted, max_relative = 0.01), "{ty}: {found} {wanted}");
 }
 
 fn check_quantized(what: &str, path: &Path, lengths: &[usize]) {
