@@ -39,7 +39,7 @@ pub fn descend<const N_MAX: i32, L: Lanes, const N: usize>(x: &Tile<L, N>) -> De
             break;
         }
     }
-    let scale = L::if_less(L::zero(), fit.ll, fit.xl / fit.ll, L::zero());
+    let scale = L::select(L::zero().less(fit.ll), fit.xl / fit.ll, L::zero());
     let mut stored = fit.levels;
     for level in &mut stored {
         *level = zero_if_tiny(extreme, *level + L::splat(N_MAX as f32));
@@ -64,20 +64,16 @@ impl<L: Lanes, const N: usize> Fit<L, N> {
         let new = (x * ll / xl).nearest_int_clamped(-N_MAX as f32, (N_MAX - 1) as f32);
         let new_xl = xl + wx * new;
         let new_ll = ll + w * new * new;
-        // Four conditions in one: below minus infinity there is nothing.
-        let (zero, never) = (L::zero(), L::splat(f32::NEG_INFINITY));
-        let gain = new_xl * new_xl * self.ll;
-        let gain = L::if_less(zero, xl, gain, never);
-        let gain = L::if_less(zero, (new - old).abs(), gain, never);
-        let gain = L::if_less(zero, new_ll, gain, never);
-        let bar = self.xl * self.xl * new_ll;
+        let gain = (self.xl * self.xl * new_ll).less(new_xl * new_xl * self.ll);
+        let sound = L::and(L::zero().less(xl), L::zero().less(new_ll));
+        let moves = L::and(L::and(gain, sound), new.differs(old));
         // Most often nothing moves. A branch lets the processor go on before it knows.
-        if !bar.any_less(gain) {
+        if !L::any(moves) {
             return false;
         }
-        self.levels[i] = L::if_less(bar, gain, new, old);
-        self.xl = L::if_less(bar, gain, new_xl, self.xl);
-        self.ll = L::if_less(bar, gain, new_ll, self.ll);
+        self.levels[i] = L::select(moves, new, old);
+        self.xl = L::select(moves, new_xl, self.xl);
+        self.ll = L::select(moves, new_ll, self.ll);
         true
     }
 }

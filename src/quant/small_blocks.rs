@@ -12,7 +12,7 @@
 use super::affine_search::{self, WithImportance};
 use super::signed_search;
 use super::superblock::{put_f16, sums_of_squares};
-use super::tile::{transpose, weigh, MAX_LANES};
+use super::tile::{largest, transpose, weigh, MAX_LANES};
 use crate::simd::Lanes;
 
 /// Weights in a block.
@@ -187,18 +187,8 @@ fn extremes<L: Lanes>(x: &[f32]) -> (f32, f32) {
         min = L::load(x).min(min);
         max = L::load(x).max(max);
     }
-    let (mut mins, mut maxs) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-    min.store(&mut mins);
-    max.store(&mut maxs);
-    let mut width = L::LANES;
-    while width > 1 {
-        width /= 2;
-        for t in 0..width {
-            mins[t] = if mins[t + width] < mins[t] { mins[t + width] } else { mins[t] };
-            maxs[t] = if maxs[t + width] > maxs[t] { maxs[t + width] } else { maxs[t] };
-        }
-    }
-    (mins[0], maxs[0])
+    let [neg_min, max] = largest([L::zero() - min, max]);
+    (-neg_min, max)
 }
 
 /// Levels `(x - min) * inverse + offset`, the fraction cut off, at most `max`.

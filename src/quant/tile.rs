@@ -5,6 +5,26 @@ use crate::simd::Lanes;
 /// Most lanes that any instruction set has, `Wide` ones included.
 pub const MAX_LANES: usize = 32;
 
+/// The largest lane of each of `C`; none may be NaN.
+#[inline(always)]
+pub fn largest<L: Lanes, const C: usize>(lanes: [L; C]) -> [f32; C] {
+    let mut values = [[0.0; MAX_LANES]; C];
+    for c in 0..C {
+        lanes[c].store(&mut values[c]);
+    }
+    let mut width = L::LANES;
+    while width > 1 {
+        width /= 2;
+        for values in &mut values {
+            for t in 0..width {
+                let (a, b) = (values[t], values[t + width]);
+                values[t] = if a > b { a } else { b };
+            }
+        }
+    }
+    values.map(|values| values[0])
+}
+
 /// `N` elements of each of `L::LANES` sub-blocks: element `i` of each is in `tile[i]`.
 pub type Tile<L, const N: usize> = [L; N];
 

@@ -24,6 +24,9 @@ pub fn nearest_int(value: f32) -> i32 {
 pub trait Lanes:
     Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
 {
+    /// A truth value for each lane.
+    type Mask: Copy;
+
     /// How many.
     const LANES: usize;
 
@@ -48,14 +51,23 @@ pub trait Lanes:
     /// `self` where it is the larger one, else `other` (also if either is NaN).
     fn max(self, other: Self) -> Self;
 
-    /// `yes` where `a < b`, else `no`.
-    fn if_less(a: Self, b: Self, yes: Self, no: Self) -> Self;
+    /// Where `self < other`.
+    fn less(self, other: Self) -> Self::Mask;
 
-    /// True if `self < other` in every lane.
-    fn all_less(self, other: Self) -> bool;
+    /// Where `self` and `other` differ; NaN differs from everything.
+    fn differs(self, other: Self) -> Self::Mask;
 
-    /// True if `self < other` in some lane.
-    fn any_less(self, other: Self) -> bool;
+    /// Where both masks are true.
+    fn and(a: Self::Mask, b: Self::Mask) -> Self::Mask;
+
+    /// True if `mask` is true in every lane.
+    fn all(mask: Self::Mask) -> bool;
+
+    /// True if `mask` is true in some lane.
+    fn any(mask: Self::Mask) -> bool;
+
+    /// `yes` where `mask` is true, else `no`.
+    fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
 
     /// Writes the lanes, whole numbers from -128 to 127 but for a fraction that is cut off, as a
     /// byte each to the start of `out`. Panics if it is shorter.
@@ -138,6 +150,8 @@ macro_rules! operators {
 operators!(Add add, Sub sub, Mul mul, Div div);
 
 impl<R: Register, const K: usize> Lanes for Registers<R, K> {
+    type Mask = [R::Mask; K];
+
     const LANES: usize = K * R::LANES;
 
     register_by_register!(two: min max, one: sqrt abs nearest_int);
@@ -166,24 +180,6 @@ impl<R: Register, const K: usize> Lanes for Registers<R, K> {
     }
 
     #[inline(always)]
-    fn if_less(a: Self, b: Self, yes: Self, no: Self) -> Self {
-        let mut out = a;
-        for k in 0..K {
-            out.0[k] = R::if_less(a.0[k], b.0[k], yes.0[k], no.0[k]);
-        }
-        out
-    }
-
-    #[inline(always)]
-    fn any_less(self, other: Self) -> bool {
-        let mut any = false;
-        for k in 0..K {
-            any |= self.0[k].any_less(other.0[k]);
-        }
-        any
-    }
-
-    #[inline(always)]
     fn store_bytes(self, out: &mut [u8]) {
         let out = &mut out[..Self::LANES];
         for k in 0..K {
@@ -192,12 +188,57 @@ impl<R: Register, const K: usize> Lanes for Registers<R, K> {
     }
 
     #[inline(always)]
-    fn all_less(self, other: Self) -> bool {
-        let mut all = true;
+    fn less(self, other: Self) -> [R::Mask; K] {
+        let mut mask = [self.0[0].less(other.0[0]); K];
+        for k in 1..K {
+            mask[k] = self.0[k].less(other.0[k]);
+        }
+        mask
+    }
+
+    #[inline(always)]
+    fn differs(self, other: Self) -> [R::Mask; K] {
+        let mut mask = [self.0[0].differs(other.0[0]); K];
+        for k in 1..K {
+            mask[k] = self.0[k].differs(other.0[k]);
+        }
+        mask
+    }
+
+    #[inline(always)]
+    fn and(a: [R::Mask; K], b: [R::Mask; K]) -> [R::Mask; K] {
+        let mut mask = a;
         for k in 0..K {
-            all &= self.0[k].all_less(other.0[k]);
+            mask[k] = R::and(a[k], b[k]);
+        }
+        mask
+    }
+
+    #[inline(always)]
+    fn all(mask: [R::Mask; K]) -> bool {
+        let mut all = true;
+        for mask in mask {
+            all &= R::all(mask);
         }
         all
+    }
+
+    #[inline(always)]
+    fn any(mask: [R::Mask; K]) -> bool {
+        let mut any = false;
+        for mask in mask {
+            any |= R::any(mask);
+        }
+        any
+    }
+
+    #[inline(always)]
+    fn select(mask: [R::Mask; K], yes: Self, no: Self) -> Self {
+        let mut out = no;
+        for k in 0..K {
+            out.0[k] = R::select(mask[k], yes.0[k], no.0[k]);
+        }
+        out
     }
 }
 
@@ -274,7 +315,11 @@ mod tests {
             check2(x.abs(), &a, &b, |a, _| a.abs());
             check2(x.sqrt(), &a, &b, |a, _| a.sqrt());
             check2(x.nearest_int(), &a, &b, |a, _| nearest_int(a) as f32);
-            check2(L::if_less(x, y, x, L::splat(7.0)), &a, &b, |a, b| if a < b { a } else { 7.0 });
+            let seven = L::splat(7.0);
+            check2(L::select(x.less(y), x, seven), &a, &b, |a, b| if a < b { a } else { 7.0 });
+            check2(L::select(x.differs(y), x, seven), &a, &b, |a, b| if a != b { a } else { 7.0 });
+            let both = L::and(x.less(y), x.less(seven));
+            check2(L::select(both, x, seven), &a, &b, |a, b| if a < b && a < 7.0 { a } else { 7.0 });
             check2(x.nearest_int_clamped(-4.0, 3.0), &a, &b, |a, _| {
                 nearest_int(a).clamp(-4, 3) as f32
             });
@@ -285,11 +330,11 @@ mod tests {
                 });
             }
             let all = a.iter().zip(&b).all(|(a, b)| a < b);
-            assert_eq!(x.all_less(y), all);
+            assert_eq!(L::all(x.less(y)), all);
             let any = a.iter().zip(&b).any(|(a, b)| a < b);
-            assert_eq!(x.any_less(y), any);
+            assert_eq!(L::any(x.less(y)), any);
         }
-        assert!(L::splat(1.0).all_less(L::splat(2.0)));
+        assert!(L::all(L::splat(1.0).less(L::splat(2.0))));
     }
 
     fn bytes<L: Lanes>() {
