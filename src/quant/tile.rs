@@ -28,17 +28,13 @@ pub fn largest<L: Lanes, const C: usize>(lanes: [L; C]) -> [f32; C] {
 /// `N` elements of each of `L::LANES` sub-blocks: element `i` of each is in `tile[i]`.
 pub type Tile<L, const N: usize> = [L; N];
 
-/// The tile of consecutive sub-blocks of `N` values.
+/// The tile of consecutive sub-blocks of `N` values, a multiple of four.
 #[inline(always)]
 pub fn transpose<L: Lanes, const N: usize>(values: &[f32]) -> Tile<L, N> {
     let values = &values[..L::LANES * N];
     let mut tile = [L::zero(); N];
-    for i in 0..N {
-        let mut column = [0.0; MAX_LANES];
-        for t in 0..L::LANES {
-            column[t] = values[t * N + i];
-        }
-        tile[i] = L::load(&column);
+    for i in (0..N).step_by(4) {
+        tile[i..i + 4].copy_from_slice(&L::columns(&values[i..], N));
     }
     tile
 }

@@ -36,6 +36,10 @@ pub trait Lanes:
     /// The first `LANES` values of `values`. Panics if there are fewer.
     fn load(values: &[f32]) -> Self;
 
+    /// The first four columns of `LANES` rows, one row per lane; row `t` starts at
+    /// `rows[t * stride]`. Panics if the last one does not have four values.
+    fn columns(rows: &[f32], stride: usize) -> [Self; 4];
+
     /// Writes the lanes to the start of `out`. Panics if it is shorter.
     fn store(self, out: &mut [f32]);
 
@@ -172,6 +176,18 @@ impl<R: Register, const K: usize> Lanes for Registers<R, K> {
     }
 
     #[inline(always)]
+    fn columns(rows: &[f32], stride: usize) -> [Self; 4] {
+        let mut out = [Self::zero(); 4];
+        for k in 0..K {
+            let columns = R::columns(&rows[k * R::LANES * stride..], stride);
+            for c in 0..4 {
+                out[c].0[k] = columns[c];
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
     fn store(self, out: &mut [f32]) {
         let out = &mut out[..Self::LANES];
         for k in 0..K {
@@ -273,6 +289,8 @@ mod tests {
         fn run<L: Lanes, Wide: Lanes>(self) {
             compare::<L>();
             compare::<Wide>();
+            columns::<L>();
+            columns::<Wide>();
             bytes::<L>();
             bytes::<Wide>();
         }
@@ -335,6 +353,17 @@ mod tests {
             assert_eq!(L::any(x.less(y)), any);
         }
         assert!(L::all(L::splat(1.0).less(L::splat(2.0))));
+    }
+
+    fn columns<L: Lanes>() {
+        let rows: Vec<f32> = (0..L::LANES * 5 - 1).map(|i| i as f32).collect();
+        for (c, column) in L::columns(&rows, 5).into_iter().enumerate() {
+            let mut out = vec![0.0; L::LANES];
+            column.store(&mut out);
+            for (t, value) in out.into_iter().enumerate() {
+                assert_eq!(value, (t * 5 + c) as f32);
+            }
+        }
     }
 
     fn bytes<L: Lanes>() {

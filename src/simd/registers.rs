@@ -13,6 +13,7 @@ pub trait Register: Copy {
     const LANES: usize;
     fn splat(value: f32) -> Self;
     fn load(values: &[f32]) -> Self;
+    fn columns(rows: &[f32], stride: usize) -> [Self; 4];
     fn store(self, out: &mut [f32]);
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
@@ -79,6 +80,40 @@ mod x86 {
 
     use super::{Register, ROUNDER};
 
+    /// The first four values of `4 * Q` rows: of rows 0, 4, 8 and so on, of rows 1, 5, 9 and so on,
+    /// and likewise for 2 and 3. Unpacking and shuffling registers of those, quarter by quarter,
+    /// brings the columns together.
+    #[inline(always)]
+    fn quarters<const Q: usize>(rows: &[f32], stride: usize) -> [[__m128; Q]; 4] {
+        assert!(rows.len() >= (4 * Q - 1) * stride + 4);
+        // SAFETY: every x86-64 processor has SSE2; the assertion says that the last row has four
+        // values, so all have.
+        unsafe {
+            let mut out = [[_mm_setzero_ps(); Q]; 4];
+            for (t, quarters) in out.iter_mut().enumerate() {
+                for (q, quarter) in quarters.iter_mut().enumerate() {
+                    *quarter = _mm_loadu_ps(rows.as_ptr().add((4 * q + t) * stride));
+                }
+            }
+            out
+        }
+    }
+
+    /// A register of four quarters.
+    ///
+    /// # Safety
+    /// The processor must have AVX-512.
+    #[inline(always)]
+    unsafe fn join(quarters: [__m128; 4]) -> __m512 {
+        // SAFETY: by the contract of this function.
+        unsafe {
+            let joined = _mm512_castps128_ps512(quarters[0]);
+            let joined = _mm512_insertf32x4::<1>(joined, quarters[1]);
+            let joined = _mm512_insertf32x4::<2>(joined, quarters[2]);
+            _mm512_insertf32x4::<3>(joined, quarters[3])
+        }
+    }
+
     /// Four floats; every x86-64 processor has it.
     #[derive(Clone, Copy)]
     pub struct Sse2(__m128);
@@ -87,6 +122,22 @@ mod x86 {
         type Mask = __m128;
 
         memory!(4, _mm_set1_ps, _mm_loadu_ps, _mm_storeu_ps);
+
+        #[inline(always)]
+        fn columns(rows: &[f32], stride: usize) -> [Self; 4] {
+            // SAFETY: see the head of this file.
+            unsafe {
+                let [a, b, c, d] = quarters::<1>(rows, stride).map(|[row]| row);
+                let (low, high) = (_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+                let (low2, high2) = (_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+                [
+                    Self(_mm_movelh_ps(low, low2)),
+                    Self(_mm_movehl_ps(low2, low)),
+                    Self(_mm_movelh_ps(high, high2)),
+                    Self(_mm_movehl_ps(high2, high)),
+                ]
+            }
+        }
 
         #[inline(always)]
         fn store_bytes(self, out: &mut [u8]) {
@@ -134,6 +185,24 @@ mod x86 {
         memory!(8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps);
 
         #[inline(always)]
+        fn columns(rows: &[f32], stride: usize) -> [Self; 4] {
+            let [a, b, c, d] = quarters::<2>(rows, stride);
+            // SAFETY: see the head of this file.
+            unsafe {
+                let (a, b) = (_mm256_set_m128(a[1], a[0]), _mm256_set_m128(b[1], b[0]));
+                let (c, d) = (_mm256_set_m128(c[1], c[0]), _mm256_set_m128(d[1], d[0]));
+                let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (low2, high2) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                [
+                    Self(_mm256_shuffle_ps::<0x44>(low, low2)),
+                    Self(_mm256_shuffle_ps::<0xee>(low, low2)),
+                    Self(_mm256_shuffle_ps::<0x44>(high, high2)),
+                    Self(_mm256_shuffle_ps::<0xee>(high, high2)),
+                ]
+            }
+        }
+
+        #[inline(always)]
         fn store_bytes(self, out: &mut [u8]) {
             // SAFETY: see the head of this file.
             let bytes = unsafe {
@@ -179,6 +248,23 @@ mod x86 {
         type Mask = u16;
 
         memory!(16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps);
+
+        #[inline(always)]
+        fn columns(rows: &[f32], stride: usize) -> [Self; 4] {
+            let [a, b, c, d] = quarters::<4>(rows, stride);
+            // SAFETY: see the head of this file.
+            unsafe {
+                let (a, b, c, d) = (join(a), join(b), join(c), join(d));
+                let (low, high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let (low2, high2) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                [
+                    Self(_mm512_shuffle_ps::<0x44>(low, low2)),
+                    Self(_mm512_shuffle_ps::<0xee>(low, low2)),
+                    Self(_mm512_shuffle_ps::<0x44>(high, high2)),
+                    Self(_mm512_shuffle_ps::<0xee>(high, high2)),
+                ]
+            }
+        }
 
         #[inline(always)]
         fn store_bytes(self, out: &mut [u8]) {
@@ -233,6 +319,22 @@ mod arm {
         type Mask = uint32x4_t;
 
         memory!(4, vdupq_n_f32, vld1q_f32, vst1q_f32);
+
+        #[inline(always)]
+        fn columns(rows: &[f32], stride: usize) -> [Self; 4] {
+            let row = |t: usize| Self::load(&rows[t * stride..]).0;
+            // SAFETY: see the head of this file.
+            unsafe {
+                let (low, high) = (vzip1q_f32(row(0), row(1)), vzip2q_f32(row(0), row(1)));
+                let (low2, high2) = (vzip1q_f32(row(2), row(3)), vzip2q_f32(row(2), row(3)));
+                [
+                    Self(vcombine_f32(vget_low_f32(low), vget_low_f32(low2))),
+                    Self(vcombine_f32(vget_high_f32(low), vget_high_f32(low2))),
+                    Self(vcombine_f32(vget_low_f32(high), vget_low_f32(high2))),
+                    Self(vcombine_f32(vget_high_f32(high), vget_high_f32(high2))),
+                ]
+            }
+        }
 
         #[inline(always)]
         fn store_bytes(self, out: &mut [u8]) {
@@ -296,6 +398,9 @@ mod plain {
         const LANES: usize = 4;
         #[inline(always)] fn splat(value: f32) -> Self { Self([value; 4]) }
         #[inline(always)] fn load(values: &[f32]) -> Self { Self(std::array::from_fn(|t| values[t])) }
+        #[inline(always)] fn columns(rows: &[f32], stride: usize) -> [Self; 4] {
+            std::array::from_fn(|c| Self(std::array::from_fn(|t| rows[t * stride + c])))
+        }
         #[inline(always)] fn store(self, out: &mut [f32]) { out[..4].copy_from_slice(&self.0) }
         #[inline(always)] fn add(self, other: Self) -> Self { self.zip(other, |a, b| a + b) }
         #[inline(always)] fn sub(self, other: Self) -> Self { self.zip(other, |a, b| a - b) }
