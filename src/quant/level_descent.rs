@@ -7,7 +7,7 @@
 //! sub-blocks before the next one: lanes left in place would wait for the slowest of them.
 
 use super::signed_search::{extreme, TINY};
-use super::tile::{products, transpose, Tile, MAX_LANES};
+use super::tile::{transpose, Tile, MAX_LANES};
 use crate::simd::Lanes;
 
 /// Sub-blocks that are searched together: as many as a byte can number.
@@ -183,13 +183,14 @@ impl<L: Lanes, const N: usize> Fit<L, N> {
     /// One pass over all levels. Returns one in the lanes where something moved, else zero.
     #[inline(always)]
     fn improve<const N_MAX: i32>(&mut self, x: &Tile<L, N>) -> L {
-        let w = products(x, x);
-        let wx = products(&w, x);
-        let mut moved = L::zero();
+        // A tile of its own for the new levels: in place, they would be written lane by lane.
+        let mut levels = *x;
+        let mut at = Step { xl: self.xl, ll: self.ll, moved: L::zero() };
         for i in 0..N {
-            moved = self.move_level::<N_MAX>(i, x[i], w[i], wx[i], moved);
+            (levels[i], at) = at.move_level::<N_MAX>(x[i], self.levels[i]);
         }
-        moved
+        *self = Self { levels, xl: at.xl, ll: at.ll };
+        at.moved
     }
 
     /// An all-zero sub-block has no scale, is stored as zeros, and is done.
@@ -203,11 +204,23 @@ impl<L: Lanes, const N: usize> Fit<L, N> {
         }
         L::select(tiny, L::zero(), moved)
     }
+}
 
-    /// Moves level `i` where that helps; there `moved` becomes one.
+/// Where a pass stands.
+#[derive(Clone, Copy)]
+struct Step<L> {
+    xl: L,
+    ll: L,
+    moved: L,
+}
+
+impl<L: Lanes> Step<L> {
+    /// The level of `x` and the sums after it has moved from `old` where that helps; there `moved`
+    /// becomes one.
     #[inline(always)]
-    fn move_level<const N_MAX: i32>(&mut self, i: usize, x: L, w: L, wx: L, moved: L) -> L {
-        let old = self.levels[i];
+    fn move_level<const N_MAX: i32>(self, x: L, old: L) -> (L, Self) {
+        let w = x * x;
+        let wx = w * x;
         let xl = self.xl - wx * old;
         let ll = self.ll - w * old * old;
         let new = (x * ll / xl).nearest_int_clamped(-N_MAX as f32, (N_MAX - 1) as f32);
@@ -216,9 +229,11 @@ impl<L: Lanes, const N: usize> Fit<L, N> {
         let gain = (self.xl * self.xl * new_ll).less(new_xl * new_xl * self.ll);
         let sound = L::and(L::zero().less(xl), L::zero().less(new_ll));
         let moves = L::and(L::and(gain, sound), new.differs(old));
-        self.levels[i] = L::select(moves, new, old);
-        self.xl = L::select(moves, new_xl, self.xl);
-        self.ll = L::select(moves, new_ll, self.ll);
-        L::select(moves, L::splat(1.0), moved)
+        let after = Self {
+            xl: L::select(moves, new_xl, self.xl),
+            ll: L::select(moves, new_ll, self.ll),
+            moved: L::select(moves, L::splat(1.0), self.moved),
+        };
+        (L::select(moves, new, old), after)
     }
 }

@@ -171,12 +171,15 @@ fn first_extreme<L: Lanes>(x: &[f32]) -> f32 {
     }
 }
 
-/// Minimum and maximum. Of zeros of either sign the first one is the minimum.
+/// Minimum and maximum. A zero has the sign of the first one.
 #[inline(always)]
 fn range<L: Lanes>(x: &[f32]) -> (f32, f32) {
     let (min, max) = extremes::<L>(x);
-    let min = if min == 0.0 { x.iter().copied().find(|&v| v == 0.0).unwrap_or(min) } else { min };
-    (min, max)
+    if min != 0.0 && max != 0.0 {
+        return (min, max);
+    }
+    let zero = x.iter().copied().find(|&v| v == 0.0).unwrap_or(0.0);
+    (if min == 0.0 { zero } else { min }, if max == 0.0 { zero } else { max })
 }
 
 /// Minimum and maximum; a zero may have either sign.

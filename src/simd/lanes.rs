@@ -337,7 +337,12 @@ mod tests {
             check2(L::select(x.less(y), x, seven), &a, &b, |a, b| if a < b { a } else { 7.0 });
             check2(L::select(x.differs(y), x, seven), &a, &b, |a, b| if a != b { a } else { 7.0 });
             let both = L::and(x.less(y), x.less(seven));
-            check2(L::select(both, x, seven), &a, &b, |a, b| if a < b && a < 7.0 { a } else { 7.0 });
+            check2(
+                L::select(both, x, seven),
+                &a,
+                &b,
+                |a, b| if a < b && a < 7.0 { a } else { 7.0 },
+            );
             check2(x.nearest_int_clamped(-4.0, 3.0), &a, &b, |a, _| {
                 nearest_int(a).clamp(-4, 3) as f32
             });
