@@ -8,6 +8,9 @@
 //! Uses shape, simd and the types of ggml; the caller goes to [`crate::ggml::quantize`] for a type
 //! that [`supports`] denies.
 
+// Loops run over the same element or lane of several arrays.
+#![allow(clippy::needless_range_loop)]
+
 mod affine_search;
 mod affine_superblock;
 mod level_descent;

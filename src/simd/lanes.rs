@@ -1,5 +1,8 @@
 //! Floats side by side, one block or one trial in each; every operation is done lane by lane.
 
+// Loops run over the same index of several arrays.
+#![allow(clippy::needless_range_loop)]
+
 use std::ops::{Add, Div, Mul, Sub};
 
 use super::registers::Register;
@@ -66,9 +69,6 @@ pub trait Lanes:
 
     /// True if `mask` is true in every lane.
     fn all(mask: Self::Mask) -> bool;
-
-    /// True if `mask` is true in some lane.
-    fn any(mask: Self::Mask) -> bool;
 
     /// `yes` where `mask` is true, else `no`.
     fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
@@ -240,15 +240,6 @@ impl<R: Register, const K: usize> Lanes for Registers<R, K> {
     }
 
     #[inline(always)]
-    fn any(mask: [R::Mask; K]) -> bool {
-        let mut any = false;
-        for mask in mask {
-            any |= R::any(mask);
-        }
-        any
-    }
-
-    #[inline(always)]
     fn select(mask: [R::Mask; K], yes: Self, no: Self) -> Self {
         let mut out = no;
         for k in 0..K {
@@ -354,8 +345,6 @@ mod tests {
             }
             let all = a.iter().zip(&b).all(|(a, b)| a < b);
             assert_eq!(L::all(x.less(y)), all);
-            let any = a.iter().zip(&b).any(|(a, b)| a < b);
-            assert_eq!(L::any(x.less(y)), any);
         }
         assert!(L::all(L::splat(1.0).less(L::splat(2.0))));
     }

@@ -27,7 +27,6 @@ pub trait Register: Copy {
     fn differs(self, other: Self) -> Self::Mask;
     fn and(a: Self::Mask, b: Self::Mask) -> Self::Mask;
     fn all(mask: Self::Mask) -> bool;
-    fn any(mask: Self::Mask) -> bool;
     fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
     fn store_bytes(self, out: &mut [u8]);
     fn nearest_int(self) -> Self;
@@ -37,6 +36,7 @@ pub trait Register: Copy {
 macro_rules! intrinsics {
     ($(fn $name:ident($($arg:ident $(: $ty:ty)?),*) -> $out:ty { $body:expr })*) => {$(
         #[inline(always)]
+        #[allow(unused_unsafe)]
         fn $name($($arg $(: $ty)?),*) -> $out {
             // SAFETY: see the head of this file.
             unsafe { $body }
@@ -163,7 +163,6 @@ mod x86 {
             fn differs(self, other: Self) -> __m128 { _mm_cmpneq_ps(self.0, other.0) }
             fn and(a: __m128, b: __m128) -> __m128 { _mm_and_ps(a, b) }
             fn all(mask: __m128) -> bool { _mm_movemask_ps(mask) == 0xf }
-            fn any(mask: __m128) -> bool { _mm_movemask_ps(mask) != 0 }
             fn select(mask: __m128, yes: Self, no: Self) -> Self {
                 Self(_mm_or_ps(_mm_and_ps(mask, yes.0), _mm_andnot_ps(mask, no.0)))
             }
@@ -228,7 +227,6 @@ mod x86 {
             fn differs(self, other: Self) -> __m256 { _mm256_cmp_ps::<_CMP_NEQ_UQ>(self.0, other.0) }
             fn and(a: __m256, b: __m256) -> __m256 { _mm256_and_ps(a, b) }
             fn all(mask: __m256) -> bool { _mm256_movemask_ps(mask) == 0xff }
-            fn any(mask: __m256) -> bool { _mm256_movemask_ps(mask) != 0 }
             fn select(mask: __m256, yes: Self, no: Self) -> Self {
                 Self(_mm256_blendv_ps(no.0, yes.0, mask))
             }
@@ -289,7 +287,6 @@ mod x86 {
             fn differs(self, other: Self) -> u16 { _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(self.0, other.0) }
             fn and(a: u16, b: u16) -> u16 { a & b }
             fn all(mask: u16) -> bool { mask == 0xffff }
-            fn any(mask: u16) -> bool { mask != 0 }
             fn select(mask: u16, yes: Self, no: Self) -> Self {
                 Self(_mm512_mask_blend_ps(mask, no.0, yes.0))
             }
@@ -360,7 +357,6 @@ mod arm {
             fn differs(self, other: Self) -> uint32x4_t { vmvnq_u32(vceqq_f32(self.0, other.0)) }
             fn and(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t { vandq_u32(a, b) }
             fn all(mask: uint32x4_t) -> bool { vminvq_u32(mask) != 0 }
-            fn any(mask: uint32x4_t) -> bool { vmaxvq_u32(mask) != 0 }
             fn select(mask: uint32x4_t, yes: Self, no: Self) -> Self {
                 Self(vbslq_f32(mask, yes.0, no.0))
             }
@@ -414,7 +410,6 @@ mod plain {
         #[inline(always)] fn differs(self, other: Self) -> [bool; 4] { std::array::from_fn(|t| self.0[t] != other.0[t]) }
         #[inline(always)] fn and(a: [bool; 4], b: [bool; 4]) -> [bool; 4] { std::array::from_fn(|t| a[t] & b[t]) }
         #[inline(always)] fn all(mask: [bool; 4]) -> bool { mask == [true; 4] }
-        #[inline(always)] fn any(mask: [bool; 4]) -> bool { mask != [false; 4] }
         #[inline(always)] fn select(mask: [bool; 4], yes: Self, no: Self) -> Self {
             Self(std::array::from_fn(|t| if mask[t] { yes.0[t] } else { no.0[t] }))
         }
