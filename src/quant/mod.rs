@@ -5,7 +5,7 @@
 //! sub-blocks as a register has lanes are searched side by side. Each lane does exactly the scalar
 //! sequence of operations: products are not fused with sums, sums are not reordered, divisions and
 //! roots are exact. So the bytes are the same on every [`InstructionSet`], for every finite input.
-//! Uses shape, simd and the types of ggml; the caller goes to [`crate::ggml::quantize`] for a type
+//! Uses simd and the types of ggml; the caller goes to [`crate::ggml::quantize`] for a type
 //! that [`supports`] denies.
 
 // Loops run over the same element or lane of several arrays.
