@@ -34,7 +34,8 @@ BESIDE = ["config.json", "generation_config.json", "tokenizer_config.json",
 
 
 def read_safetensors(path):
-    """Tensors by name, in the order of the file, over a map of it."""
+    """Tensors by name, in the order of the file, over a map of it; each is a storage of its own,
+    so that torch.save, which writes whole storages, writes no more than it."""
     with path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     (n,) = struct.unpack_from("<Q", data)
@@ -70,11 +71,6 @@ def blinkdl_name(name):
     return name.replace(".attention.", ".att.").replace(".feed_forward.", ".ffn.")
 
 
-def owned(tensors):
-    """Each tensor with a storage of its own: torch.save writes whole storages."""
-    return collections.OrderedDict((name, tensor.clone()) for name, tensor in tensors.items())
-
-
 def write_shards(tensors, folder, n, stem, extension, write):
     names = list(tensors)
     step = math.ceil(len(names) / n)
@@ -89,7 +85,7 @@ def write_shards(tensors, folder, n, stem, extension, write):
 
 
 def save(tensors, path):
-    torch.save(owned(tensors), path)
+    torch.save(tensors, path)
 
 
 def save_pth(tensors, path):
