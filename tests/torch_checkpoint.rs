@@ -143,7 +143,9 @@ fn folder(dir: &Path, form: &str, src: &Path) -> PathBuf {
 
 fn spec(ty: TensorType) -> Spec {
     Spec {
-        n_layer: 7,
+        // Halved after each layer, so that the second is divided.
+        n_layer: 2,
+        rescale_every: 1,
         n_embd: 256,
         head_size: 64,
         low_rank_mix: 8,
@@ -252,7 +254,7 @@ fn an_original_file_alone_needs_only_a_vocabulary() {
     assert!(error.ends_with(&format!("no {VOCAB} beside it; give one with --vocab")), "{error}");
     let vocab = pth.with_file_name(VOCAB);
     let source = convert::open(&alone, Some(vocab.clone())).unwrap();
-    assert_eq!((source.name(), source.n_layer()), ("finch", 7));
+    assert_eq!((source.name(), source.n_layer()), ("finch", 2));
     assert_eq!(source.inputs(), [alone.as_path(), vocab.as_path()]);
 }
 

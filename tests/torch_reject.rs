@@ -156,7 +156,7 @@ fn calls_with_the_wrong_arguments() {
             .raw(arguments)
             .raw(b"tR")
     };
-    let start = "unexpected arguments to RebuildTensor at byte ";
+    let start = "unexpected arguments to torch._utils._rebuild_tensor_v2 at byte ";
     for arguments in [&b""[..], b"NNNNNN", b"K\x01K\x01))N}", b"NN"] {
         let line = reason(&zip(&entries(&rebuild(arguments).0, &[])));
         assert!(line.starts_with(start), "{line}");
@@ -170,7 +170,7 @@ fn calls_with_the_wrong_arguments() {
     assert!(line.starts_with(start), "{line}");
     let ordered = Pickle::new().global("collections", "OrderedDict").raw(b"N\x85R");
     let line = reason(&zip(&entries(&ordered.0, &[])));
-    assert!(line.starts_with("unexpected arguments to OrderedDict at byte "), "{line}");
+    assert!(line.starts_with("unexpected arguments to collections.OrderedDict at byte "), "{line}");
 }
 
 #[test]
@@ -520,7 +520,7 @@ fn mutated_files_never_panic_and_accepted_ones_can_be_read() {
         std::fs::remove_file(&path).unwrap();
     }
     let [pickles, zips, zips64] = accepted;
-    assert!((20..1500).contains(&pickles), "{pickles} of 4000 pickles accepted");
+    assert!((10..1500).contains(&pickles), "{pickles} of 4000 pickles accepted");
     assert!((200..3000).contains(&zips), "{zips} of 4000 zips accepted");
     assert!((200..3000).contains(&zips64), "{zips64} of 4000 zips accepted");
 }

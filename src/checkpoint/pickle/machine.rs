@@ -208,7 +208,7 @@ impl<'p> Machine<'p> {
                 &[Value::Storage(storage), Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides), _, _],
             ) => self.heap.tensor(Tensor { storage, offset, shape, strides }),
             (Global::RebuildParameter, &[tensor @ Value::Tensor(_), _, _]) => tensor,
-            _ => return Err(self.refuse(&format!("unexpected arguments to {function:?}"))),
+            _ => return Err(self.refuse(&format!("unexpected arguments to {function}"))),
         };
         self.push(made)
     }

@@ -4,6 +4,8 @@
 //! [`Heap`]. So nothing is owned twice, values that contain themselves do no harm, dropping is one
 //! loop, and memory grows with the number of instructions only, however often a value is used.
 
+use std::fmt;
+
 use crate::error::shown;
 use crate::ggml::TensorType;
 
@@ -112,6 +114,17 @@ impl Global {
                 let (module, name) = (shown(module), shown(name));
                 return Err(format!("checkpoint asks for {module}.{name}, which is not allowed"));
             }
+        })
+    }
+}
+
+impl fmt::Display for Global {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OrderedDict => "collections.OrderedDict",
+            Self::RebuildTensor => "torch._utils._rebuild_tensor_v2",
+            Self::RebuildParameter => "torch._utils._rebuild_parameter",
+            Self::Storage(_) => "a storage",
         })
     }
 }
