@@ -13,10 +13,11 @@ use serde_json::{json, Value};
 use crate::output::{human_bytes, print};
 use crate::terminal::Bar;
 
-/// Convert a Hugging Face RWKV-6 folder, a .safetensors file or an F32/F16/BF16 GGUF
+/// Convert a Hugging Face RWKV-6 folder, a .safetensors or .pth file or an F32/F16/BF16 GGUF
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model folder (config.json, *.safetensors, vocabulary), .safetensors file or GGUF
+    /// Model folder (config.json, *.safetensors or pytorch_model*.bin, vocabulary), .safetensors
+    /// file, original .pth file or GGUF
     src: PathBuf,
     /// Preset, repeatable: f32 f16 bf16 q8_0 q6_k q5_k q5_k_m q5_k_s q4_k q4_k_m q4_k_s q3_k q2_k,
     /// or the path of a preset file

@@ -44,8 +44,8 @@ pub trait TensorSource: Sync {
     fn warnings(&self) -> &[String];
 }
 
-/// Opens `path`: a Hugging Face folder, a safetensors file, or an F32, F16 or BF16 GGUF. `vocab`
-/// is a World vocabulary to use in place of the folder's own.
+/// Opens `path`: a Hugging Face folder, a safetensors or PyTorch file, or an F32, F16 or BF16 GGUF.
+/// `vocab` is a World vocabulary to use in place of the folder's own.
 pub fn open(path: impl AsRef<Path>, vocab: Option<PathBuf>) -> Result<Box<dyn TensorSource>> {
     let path = path.as_ref();
     if !path.exists() {
