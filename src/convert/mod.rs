@@ -19,10 +19,13 @@ use crate::gguf::{Layout, Writer};
 use crate::progress::Progress;
 use crate::recipe::{Plan, Recipe};
 
+/// Each thread holds a few pieces of tensors in memory.
+const MAX_THREADS: usize = 512;
+
 /// How to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvertOptions {
-    /// Threads that quantize.
+    /// Threads that quantize, 1 to 512.
     pub n_threads: usize,
     /// Replace files that exist.
     pub overwrite: bool,
@@ -97,6 +100,10 @@ pub fn run(
     options: ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
+    if !(1..=MAX_THREADS).contains(&options.n_threads) {
+        let n = options.n_threads;
+        return Err(Error::argument(format!("{n} threads: give 1 to {MAX_THREADS}")));
+    }
     check_outputs(source, jobs)?;
     let writers = jobs
         .iter()
