@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::ggml::{self, TensorType};
 use crate::gguf::Writer;
 use crate::progress::Progress;
+use crate::quant;
 use crate::recipe::Plan;
 
 /// Weights in a piece, roughly: 4 MiB as f32.
@@ -133,7 +134,7 @@ impl Work<'_> {
         for (&ty, places) in &self.places[piece.tensor] {
             let row_bytes = ty.row_bytes(n_cols).expect("a plan names types that fill the rows");
             scratch.bytes.resize(row_bytes * (piece.n / n_cols), 0);
-            ggml::quantize(ty, &scratch.values, n_cols, None, &mut scratch.bytes);
+            quantize(ty, &scratch.values, n_cols, &mut scratch.bytes);
             if !ggml::all_finite(ty, &scratch.bytes) {
                 let what = format!(
                     "tensor {:?}: a value near element {} is too large for {ty}; choose a wider type",
@@ -148,5 +149,14 @@ impl Work<'_> {
         }
         self.progress.advance(piece.n as u64);
         Ok(())
+    }
+}
+
+/// Our own quantizers where there is one, which write the bytes that ggml's write; ggml's otherwise.
+fn quantize(ty: TensorType, values: &[f32], n_cols: usize, out: &mut [u8]) {
+    if quant::supports(ty) {
+        quant::quantize(ty, values, n_cols, None, out);
+    } else {
+        ggml::quantize(ty, values, n_cols, None, out);
     }
 }
