@@ -23,7 +23,17 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("recipe", &["error", "ggml", "shape"]),
     (
         "convert",
-        &["arch", "checkpoint", "error", "ggml", "gguf", "progress", "recipe", "tokenizer"],
+        &[
+            "arch",
+            "checkpoint",
+            "error",
+            "ggml",
+            "gguf",
+            "progress",
+            "quant",
+            "recipe",
+            "tokenizer",
+        ],
     ),
     ("model", &["arch", "error", "ggml", "gguf", "shape", "tokenizer"]),
     ("embed", &["error", "model", "tokenizer"]),
