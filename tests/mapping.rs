@@ -21,6 +21,8 @@ const SMALL: Size = Size {
     low_rank_decay: 24,
 };
 
+type Tensors = Vec<(String, Vec<usize>)>;
+
 fn map(tensors: &[(String, Vec<usize>)], size: &Size) -> Result<Vec<Target>> {
     let named: Vec<Named<'_>> =
         tensors.iter().map(|(name, shape)| Named { name, shape: ggml_shape(shape) }).collect();
@@ -161,7 +163,7 @@ fn the_order_of_the_checkpoint_does_not_matter() {
 
 #[test]
 fn a_tensor_too_few_too_many_or_of_another_shape_is_named() {
-    let refused = |change: &dyn Fn(&mut Vec<(String, Vec<usize>)>)| {
+    let refused = |change: &dyn Fn(&mut Tensors)| {
         let mut tensors = SMALL.tensors();
         change(&mut tensors);
         map(&tensors, &SMALL).unwrap_err().to_string()
