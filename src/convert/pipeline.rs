@@ -19,6 +19,10 @@ use crate::recipe::Plan;
 /// Weights in a piece, roughly: 4 MiB as f32.
 const PIECE: usize = 1 << 20;
 
+/// More than any quantized type can hold: that of widest reach is q6_k, to 65504 x 127 x 32. The
+/// search for its scale overflows on such a weight, and all of its block would silently become 0.
+const REACH: f32 = 1e9;
+
 /// A file being written.
 pub(super) struct Output<'a> {
     pub(super) plan: &'a Plan,
@@ -135,10 +139,12 @@ impl Work<'_> {
             let row_bytes = ty.row_bytes(n_cols).expect("a plan names types that fill the rows");
             scratch.bytes.resize(row_bytes * (piece.n / n_cols), 0);
             quantize(ty, &scratch.values, n_cols, &mut scratch.bytes);
-            if !ggml::all_finite(ty, &scratch.bytes) {
+            if let Some((i, value)) = too_large(ty, &scratch.values, n_cols, &scratch.bytes) {
+                let (name, at) = (&tensor.name, piece.first + i);
+                let value =
+                    if value.abs() < 1e6 { value.to_string() } else { format!("{value:e}") };
                 let what = format!(
-                    "tensor {:?}: a value near element {} is too large for {ty}; choose a wider type",
-                    tensor.name, piece.first
+                    "tensor {name:?}: element {at} is {value}, too large for {ty}; choose a wider type"
                 );
                 return Err(Error::non_finite(self.source.path(), what));
             }
@@ -159,4 +165,22 @@ fn quantize(ty: TensorType, values: &[f32], n_cols: usize, out: &mut [u8]) {
     } else {
         ggml::quantize(ty, values, n_cols, None, out);
     }
+}
+
+/// The element that `ty` cannot hold, if `bytes`, which `values` were quantized to, have a scale
+/// or a value that is not finite.
+fn too_large(ty: TensorType, values: &[f32], n_cols: usize, bytes: &[u8]) -> Option<(usize, f32)> {
+    let fits = |values: &[f32], bytes: &[u8]| {
+        let in_reach = !ty.is_quantized() || values.iter().all(|value| value.abs() <= REACH);
+        in_reach && ggml::all_finite(ty, bytes)
+    };
+    if fits(values, bytes) {
+        return None;
+    }
+    let row_bytes = ty.row_bytes(n_cols)?;
+    let mut rows = values.chunks_exact(n_cols).zip(bytes.chunks_exact(row_bytes));
+    let row = rows.position(|(values, bytes)| !fits(values, bytes))?;
+    let elements = (row * n_cols..).zip(&values[row * n_cols..(row + 1) * n_cols]);
+    let largest = elements.max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
+    largest.map(|(i, &value)| (i, value))
 }
