@@ -250,7 +250,7 @@ fn an_original_file_alone_needs_only_a_vocabulary() {
     let pth = &forms(dir.path(), TensorType::BF16)[4];
     let alone = dir.path().join("finch.pth");
     std::fs::rename(pth, &alone).unwrap();
-    let error = convert::open(&alone, None).err().expect("no vocabulary").to_string();
+    let error = convert::open(&alone, None).expect_err("no vocabulary").to_string();
     assert!(error.ends_with(&format!("no {VOCAB} beside it; give one with --vocab")), "{error}");
     let vocab = pth.with_file_name(VOCAB);
     let source = convert::open(&alone, Some(vocab.clone())).unwrap();
