@@ -83,7 +83,7 @@ impl Place {
         write().map_err(|e| Error::io(&path, e))
     }
 
-    /// Gives the blob of `hash` its name in the snapshot of `commit`.
+    /// Gives the blob of `hash`, whose lock is held, its name in the snapshot of `commit`.
     pub(super) fn link(&self, commit: &str, name: &str, hash: &Hash) -> Result<PathBuf> {
         let path = self.snapshot(commit).join(name);
         create_folder(path.parent().unwrap_or(&self.folder))?;

@@ -62,8 +62,8 @@ impl Download<'_> {
         } else {
             self.download(&known, &blob)?;
         }
-        drop(lock);
         self.place.link(self.commit, known.name, &known.hash)?;
+        drop(lock);
         Ok(())
     }
 
