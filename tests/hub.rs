@@ -325,6 +325,18 @@ fn a_hub_that_cannot_be_reached_is_named_with_what_to_do() {
 }
 
 #[test]
+fn a_file_of_certificates_must_hold_some() {
+    let world = World::new();
+    let file = world.home.path().join("certificates.pem");
+    let options = HubOptions { authorities: Some(file.clone()), ..world.options() };
+    assert!(matches!(get(options.clone(), ID), Err(Error::Io { .. })));
+    fs::write(&file, "not a certificate\n").unwrap();
+    let error = get(options, ID).unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
+    assert!(error.to_string().contains("check SSL_CERT_FILE"), "{error}");
+}
+
+#[test]
 fn a_server_that_is_busy_is_asked_again() {
     let world = World::new();
     world.server.faults(Faults { statuses: [503, 429, 200].into(), ..Faults::default() });

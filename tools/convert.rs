@@ -14,11 +14,13 @@ use crate::output::{human_bytes, print};
 use crate::source;
 use crate::terminal::Bar;
 
-/// Convert a Hugging Face RWKV-6 folder, a .safetensors file, an F32/F16/BF16 GGUF or a hub id
+/// Convert a Hugging Face RWKV-6 folder, a .safetensors or .pth file, an F32/F16/BF16 GGUF or a hub
+/// id
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model folder (config.json, *.safetensors, vocabulary), .safetensors file, GGUF, or a hub id
-    /// such as RWKV/v6-Finch-1B6-HF, with @REVISION to pin it; a path that exists wins
+    /// Model folder (config.json, *.safetensors or pytorch_model*.bin, vocabulary), .safetensors
+    /// file, original .pth file, GGUF, or a hub id such as RWKV/v6-Finch-1B6-HF, with @REVISION to
+    /// pin it; a path that exists wins
     src: PathBuf,
     /// Preset, repeatable: f32 f16 bf16 q8_0 q6_k q5_k q5_k_m q5_k_s q4_k q4_k_m q4_k_s q3_k q2_k,
     /// or the path of a preset file

@@ -1,15 +1,18 @@
 //! Requests to the hub: what is sent, whom the token is shown to, and what the answers mean.
 //!
 //! In: an address below the endpoint. Out: the answer, its redirections followed. The hub sends
-//! the content of large files from other hosts; these do not get the token. Uses `options`.
+//! the content of large files from other hosts; these do not get the token. Uses `error`.
 
 use std::io::{self, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use ureq::http::{header, HeaderMap, Response, StatusCode, Uri};
+use ureq::tls::{parse_pem, PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::HubOptions;
+use crate::error::{Error, Result};
 
 /// Most redirections of one request.
 const MAX_HOPS: usize = 8;
@@ -26,6 +29,9 @@ pub(super) enum Failure {
     /// An answer that no hub gives.
     Odd(String),
 }
+
+/// What a request brought.
+pub(super) type Answered<T> = std::result::Result<T, Failure>;
 
 /// An answer with its headers.
 pub(super) struct Answer {
@@ -47,7 +53,7 @@ pub(super) struct Client {
 type Origin = (String, String, u16);
 
 impl Client {
-    pub(super) fn new(options: &HubOptions) -> Self {
+    pub(super) fn new(options: &HubOptions) -> Result<Self> {
         let config = Agent::config_builder()
             .user_agent(concat!("rwkvq/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
@@ -62,12 +68,16 @@ impl Client {
         // A stand-in on this machine is not behind a proxy.
         let is_local = origin.as_ref().is_some_and(|(_, host, _)| is_loopback(host));
         let config = if is_local { config.proxy(None) } else { config };
+        let config = match options.authorities.as_deref().filter(|_| !options.offline) {
+            Some(file) => config.tls_config(trusting(file)?),
+            None => config,
+        };
         let (endpoint, token) = (options.endpoint.clone(), options.token.clone());
-        Self { agent: config.build().into(), endpoint, origin, token }
+        Ok(Self { agent: config.build().into(), endpoint, origin, token })
     }
 
     /// All of a small answer.
-    pub(super) fn bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
+    pub(super) fn bytes(&self, path: &str) -> Answered<Vec<u8>> {
         let mut answer = self.open(path, 0)?;
         let mut body = answer.response.body_mut().with_config().limit(MAX_JSON_BYTES).reader();
         let mut bytes = Vec::new();
@@ -81,7 +91,7 @@ impl Client {
     }
 
     /// Opens the file at `path` below the endpoint from byte `from` on.
-    pub(super) fn open(&self, path: &str, from: u64) -> Result<Answer, Failure> {
+    pub(super) fn open(&self, path: &str, from: u64) -> Answered<Answer> {
         let address = format!("{}/{path}", self.endpoint);
         let mut uri: Uri =
             address.parse().map_err(|_| Failure::Odd("HF_ENDPOINT is not an address".into()))?;
@@ -103,7 +113,7 @@ impl Client {
         Err(Failure::Odd(format!("more than {MAX_HOPS} redirections")))
     }
 
-    fn send(&self, uri: &Uri, from: u64, at_hub: bool) -> Result<Response<Body>, Failure> {
+    fn send(&self, uri: &Uri, from: u64, at_hub: bool) -> Answered<Response<Body>> {
         let mut request = self.agent.get(uri).header(header::ACCEPT_ENCODING, "identity");
         if let Some(token) = self.token.as_ref().filter(|_| at_hub) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -132,6 +142,21 @@ impl Answer {
     }
 }
 
+/// Trusts the certificates in `file` and no others.
+fn trusting(file: &Path) -> Result<TlsConfig> {
+    let pem = std::fs::read(file).map_err(|e| Error::io(file, e))?;
+    let certificates: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(Error::malformed(file, "no certificates in it; check SSL_CERT_FILE"));
+    }
+    Ok(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build())
+}
+
 /// What a read that failed has to say, in a few words.
 pub(super) fn read_failed(error: io::Error) -> Failure {
     transport(&ureq::Error::from(error))
@@ -142,7 +167,7 @@ fn answer(
     at_hub: bool,
     hub_headers: HeaderMap,
     response: Response<Body>,
-) -> Result<Answer, Failure> {
+) -> Answered<Answer> {
     let n = status.as_u16();
     match n {
         200 | 206 => Ok(Answer { status: n, hub_headers, response }),
@@ -159,7 +184,7 @@ fn answer(
 }
 
 /// Where a redirection leads. Never from an encrypted to an open connection.
-fn target(from: &Uri, response: &Response<Body>) -> Result<Uri, Failure> {
+fn target(from: &Uri, response: &Response<Body>) -> Answered<Uri> {
     let odd = || Failure::Odd("a redirection to nowhere".into());
     let location = response.headers().get(header::LOCATION).ok_or_else(odd)?;
     let location = location.to_str().map_err(|_| odd())?;
@@ -193,6 +218,8 @@ fn transport(error: &ureq::Error) -> Failure {
         ureq::Error::Io(e) => match e.kind() {
             io::ErrorKind::UnexpectedEof => "the connection was cut".into(),
             io::ErrorKind::ConnectionRefused => "connection refused".into(),
+            // What is wrong with a certificate comes as an error of the connection.
+            io::ErrorKind::InvalidData => format!("{e}, check SSL_CERT_FILE"),
             _ => e.to_string(),
         },
         ureq::Error::Timeout(_) => "the server does not answer in time".into(),
@@ -201,7 +228,7 @@ fn transport(error: &ureq::Error) -> Failure {
         ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
             "no connection through the proxy".into()
         }
-        ureq::Error::Rustls(e) => format!("no secure connection: {e}"),
+        ureq::Error::Rustls(e) => format!("{e}, check SSL_CERT_FILE"),
         ureq::Error::BadUri(_) => return Failure::Odd("an address that is none".into()),
         ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..) => {
             "an answer that is not HTTP".into()

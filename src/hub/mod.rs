@@ -78,9 +78,13 @@ impl Kind {
 
 impl Hub {
     /// Asks nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the options make no request; [`Error::Io`] or [`Error::Malformed`] if
+    /// the file of certificates cannot be used.
     pub fn new(options: HubOptions) -> Result<Self> {
         options.check()?;
-        let client = Client::new(&options);
+        let client = Client::new(&options)?;
         Ok(Self { options, client })
     }
 

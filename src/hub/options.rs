@@ -20,6 +20,8 @@ pub struct HubOptions {
     pub cache: PathBuf,
     /// Token of the user. It is sent to the endpoint and nowhere else.
     pub token: Option<String>,
+    /// File of certificates (PEM) to trust in place of the well-known authorities.
+    pub authorities: Option<PathBuf>,
     /// Ask no server; what the cache lacks is an error.
     pub offline: bool,
     /// How often in a row a request may bring nothing before it is given up.
@@ -29,12 +31,13 @@ pub struct HubOptions {
 }
 
 impl HubOptions {
-    /// The endpoint, the cache and no token.
+    /// This endpoint, this cache, and nothing else.
     pub fn new(endpoint: impl Into<String>, cache: impl Into<PathBuf>) -> Self {
         Self {
             endpoint: endpoint.into().trim_end_matches('/').into(),
             cache: cache.into(),
             token: None,
+            authorities: None,
             offline: false,
             retries: 5,
             pause: Duration::from_millis(500),
@@ -49,6 +52,7 @@ impl HubOptions {
     /// - `HF_TOKEN`, else the content of the file `HF_TOKEN_PATH`, else of `HF_HOME/token` (or the
     ///   file of that name beside the default cache): the token; the files do not count when
     ///   `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set;
+    /// - `SSL_CERT_FILE`: the certificates to trust, where a company looks into its connections;
     /// - `HF_HUB_OFFLINE`: ask no server.
     ///
     /// # Errors
@@ -70,6 +74,7 @@ impl HubOptions {
         };
         let endpoint = get("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into());
         let mut options = Self::new(endpoint, cache);
+        options.authorities = get("SSL_CERT_FILE").map(PathBuf::from);
         options.offline = is_set("HF_HUB_OFFLINE");
         options.token = get("HF_TOKEN").or_else(|| get("HUGGING_FACE_HUB_TOKEN"));
         if options.token.is_none() && !is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN") {

@@ -6,6 +6,7 @@
 pub mod bytes;
 pub mod fixture;
 pub mod reference;
+pub mod torch;
 
 /// How far two vectors may be apart: `max_abs` for every element, `cosine` for the whole. Both,
 /// because a few wrong channels hide in a cosine, and small values all wrong hide in `max_abs`.
