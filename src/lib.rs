@@ -48,6 +48,8 @@ pub mod eval;
 #[allow(unsafe_code)]
 pub mod ggml;
 pub mod gguf;
+#[cfg(feature = "hub")]
+pub mod hub;
 #[allow(unsafe_code)]
 mod mmap;
 pub mod model;

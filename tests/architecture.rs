@@ -12,6 +12,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("shape", &[]),
     ("progress", &[]),
+    ("hub", &["error", "progress"]),
     ("mmap", &["error"]),
     ("simd", &[]),
     ("ggml", &["error", "mmap", "shape"]),

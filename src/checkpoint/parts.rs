@@ -172,8 +172,12 @@ fn file_names(folder: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Base name of `folder`, also when it is given as `.` or ends in `..`.
+/// Base name of `folder`, also when it is given as `.` or ends in `..`. A snapshot in the cache of
+/// the hub, `models--OWNER--NAME/snapshots/COMMIT`, is called after its repository.
 fn folder_name(folder: &Path) -> String {
+    if let Some(name) = repository_name(folder) {
+        return name;
+    }
     let resolved = match folder.file_name() {
         Some(_) => folder.into(),
         None => folder.canonicalize().unwrap_or_default(),
@@ -182,6 +186,14 @@ fn folder_name(folder: &Path) -> String {
         Some(name) => name.to_string_lossy().into(),
         None => "model".into(),
     }
+}
+
+fn repository_name(folder: &Path) -> Option<String> {
+    let mut steps = folder.components().rev().map(|step| step.as_os_str().to_str());
+    let (commit, snapshots, repository) = (steps.next()??, steps.next()??, steps.next()??);
+    let is_commit = commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit());
+    let (_, name) = repository.strip_prefix("models--")?.split_once("--")?;
+    (is_commit && snapshots == "snapshots" && !name.is_empty()).then(|| name.into())
 }
 
 /// Without an index, the names themselves say how many shards there are.
@@ -223,6 +235,15 @@ mod tests {
         for name in ["", ".", "..", "../x", "/x", "a/b", "a\\b", "./x", "x/", "x\0"] {
             assert!(!is_plain(name), "{name:?}");
         }
+    }
+
+    #[test]
+    fn snapshots_are_called_after_their_repository() {
+        let name = |path: &str| folder_name(Path::new(path));
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        assert_eq!(name(&format!("/hub/models--RWKV--v6-HF/snapshots/{commit}")), "v6-HF");
+        assert_eq!(name(&format!("/hub/models--RWKV--v6-HF/{commit}")), commit);
+        assert_eq!(name("/hub/models--RWKV--v6-HF/snapshots/main"), "main");
     }
 
     #[test]
