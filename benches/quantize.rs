@@ -6,7 +6,7 @@
 //! ggml and every instruction set take turns, so that what else the machine does falls on all of
 //! them alike; a line has the median of the turns and, for each instruction set, the median of its
 //! ratios to ggml in the same turn with their lowest and highest. The bytes are compared before
-//! anything is timed. For comparison with streaming types, memcpy of the same buffer is timed too.
+//! anything is timed. Q8_0 is also timed beside memcpy, on a buffer larger than the caches.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -21,6 +21,9 @@ use rwkvq::quant::{self, InstructionSet};
 const N: usize = 1 << 20;
 const N_COLS: usize = 2048;
 
+/// Weights in the buffer larger than the caches.
+const STREAM: usize = 1 << 25;
+
 /// Turns after one that warms up.
 const TURNS: usize = 5;
 
@@ -34,7 +37,7 @@ fn main() {
     let src: Vec<f32> = (0..N).map(|_| normal.sample(&mut rng)).collect();
     let columns: Vec<f32> = src[..N_COLS].iter().map(|v| v * v + 1e-5).collect();
     println!("{N} weights in rows of {N_COLS}, one thread; M weights/s, median of {TURNS} turns");
-    memcpy(&src);
+    streaming();
     for &ty in TensorType::ALL.iter().filter(|&&ty| quant::supports(ty)) {
         if only.as_ref().is_none_or(|only| *only == ty.name()) {
             compare(ty, &src, None);
@@ -81,12 +84,26 @@ fn compare(ty: TensorType, src: &[f32], importance: Option<&[f32]>) {
     println!();
 }
 
-fn memcpy(src: &[f32]) {
-    let mut copy = vec![0.0; N];
-    let times = (0..=TURNS).map(|_| seconds(|| copy.copy_from_slice(black_box(src)))).skip(1);
-    let time = median(times.collect());
-    println!("memcpy {:.0} ({:.1} GB/s)", N as f64 / time / 1e6, 4.0 * N as f64 / time / 1e9);
+/// GB/s read by Q8_0 and by memcpy, in turns.
+fn streaming() {
+    let src = vec![0.5f32; STREAM];
+    let mut copy = vec![0.0f32; STREAM];
+    let mut out = vec![0; STREAM / 32 * 34];
+    let (mut copies, mut ours) = (Vec::new(), Vec::new());
+    for turn in 0..=TURNS {
+        let times = (
+            seconds(|| copy.copy_from_slice(black_box(&src))),
+            seconds(|| quant::quantize(TensorType::Q8_0, black_box(&src), STREAM, None, &mut out)),
+        );
+        if turn > 0 {
+            copies.push(times.0);
+            ours.push(times.1);
+        }
+    }
     black_box(copy);
+    let rate = |times| 4.0 * STREAM as f64 / median(times) / 1e9;
+    let (memcpy, q8_0) = (rate(copies), rate(ours));
+    println!("{STREAM} weights: memcpy reads {memcpy:.1} GB/s, q8_0 {q8_0:.1} GB/s");
 }
 
 /// Seconds of one call, from as many as fill the least time.

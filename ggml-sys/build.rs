@@ -50,6 +50,11 @@ fn feature(name: &str) -> bool {
     env::var_os(format!("CARGO_FEATURE_{name}")).is_some()
 }
 
+/// libgomp comes with the compiler on Linux; elsewhere ggml brings threads of its own.
+fn openmp() -> bool {
+    feature("OPENMP") && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux")
+}
+
 fn from_env(name: &str) -> Option<PathBuf> {
     println!("cargo:rerun-if-env-changed={name}");
     env::var_os(name).map(PathBuf::from)
@@ -109,7 +114,7 @@ fn build(backends: &Backends) -> Built {
         .define("GGML_SRC_DIR", &source)
         .define("BUILD_SHARED_LIBS", "OFF")
         .define("GGML_NATIVE", on(feature("NATIVE")))
-        .define("GGML_OPENMP", "OFF")
+        .define("GGML_OPENMP", on(openmp()))
         .define("GGML_CCACHE", "OFF")
         .define("GGML_BLAS", "OFF")
         .define("GGML_CUDA", on(backends.cuda))
@@ -185,6 +190,9 @@ fn link(lib: &Path, backends: &Backends) {
     }
     for name in ["stdc++", "m"] {
         println!("cargo:rustc-link-lib=dylib={name}");
+    }
+    if openmp() {
+        println!("cargo:rustc-link-lib=dylib=gomp");
     }
     if backends.vulkan {
         println!("cargo:rustc-link-lib=vulkan");

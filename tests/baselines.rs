@@ -167,3 +167,82 @@ fn gpt2(folder: &Path) -> tokenizers::Tokenizer {
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     tokenizer
 }
+
+fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let len = (header.len() as u16).to_le_bytes();
+    [b"\x93NUMPY\x01\x00", &len[..], header.as_bytes(), data].concat()
+}
+
+#[test]
+fn arrays_with_a_vocabulary_give_what_the_text_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(
+        folder.path(),
+        "1\tThe cat\tthe dog\n0\tcat  CAT\tunknown words\n2\tcat\tcat who\n",
+    );
+    let text = folder.path().join("glove.txt");
+    fs::write(&text, "the 1 0\ncat 0 1\nbird 5 5\ndog 1 1.5\n").unwrap();
+    let expected = Glove::open(&text, &data).unwrap().evaluate(&data);
+    let values = [1f64, 0., 0., 1., 5., 5., 1., 1.5];
+    let f64s: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let f32s: Vec<u8> = values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
+    let f16s: Vec<u8> = [0x3c00u16, 0, 0, 0x3c00, 0x4500, 0x4500, 0x3c00, 0x3e00]
+        .iter()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
+    for (descr, bytes) in [("<f8", f64s), ("<f4", f32s), ("<f2", f16s)] {
+        let path = folder.path().join("vectors.npy");
+        fs::write(&path, npy(descr, "(4, 2)", &bytes)).unwrap();
+        for (vocabulary, words) in [
+            ("vectors.vocab", "the 120\ncat 7\nbird 6\ndog 5\n"),
+            ("vectors.txt", "the\r\ncat\r\nbird\r\ndog"),
+        ] {
+            let vocabulary = folder.path().join(vocabulary);
+            fs::write(&vocabulary, words).unwrap();
+            let glove = Glove::open(&path, &data).unwrap();
+            assert_eq!((glove.n_dims(), glove.n_words()), (2, 3));
+            let found = glove.evaluate(&data);
+            assert_eq!(found.similarities, expected.similarities);
+            assert_eq!(found.oov_rate, expected.oov_rate);
+            fs::remove_file(vocabulary).unwrap();
+        }
+    }
+}
+
+#[test]
+fn bad_arrays_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), "1\tcat\tdog\n");
+    let path = folder.path().join("vectors.npy");
+    let words = folder.path().join("vectors.vocab");
+    let ones: Vec<u8> = [1f32; 4].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let nan: Vec<u8> = [1f32, f32::NAN, 1., 1.].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let fortran = String::from_utf8_lossy(&npy("<f4", "(2, 2)", b"")).replace("False", "True ");
+    for (bytes, vocabulary, expected) in [
+        (npy("<f4", "(2, 2)", &ones), None, "vectors.vocab or vectors.txt"),
+        (npy("<f4", "(2, 2)", &ones), Some("cat\n"), "expected as many words"),
+        (npy("<f4", "(2, 2)", &ones), Some("cat\ndog\nbird\n"), "expected as many words"),
+        (npy("<f4", "(2, 3)", &ones), Some("cat\ndog\n"), "does not fit 16 bytes"),
+        (npy("<f4", "(4,)", &ones), Some("cat\ndog\n"), "two dimensions"),
+        (npy("<i4", "(2, 2)", &ones), Some("cat\ndog\n"), "values of type <i4"),
+        (npy("<f4", "(2, 2)", &nan), Some("cat\ndog\n"), "row 0 (\"cat\")"),
+        (npy("<f4", "(4611686018427387904, 4)", &ones), Some("cat\n"), "does not fit"),
+        (fortran.into_bytes(), Some("cat\ndog\n"), "NumPy"),
+        (b"\x93NUMPY\x01\x00\xff\xff".to_vec(), Some("cat\ndog\n"), "cut"),
+        (b"cat 1 2\n".to_vec(), Some("cat\ndog\n"), "not a NumPy array"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        match vocabulary {
+            Some(text) => fs::write(&words, text).unwrap(),
+            None => assert!(!words.exists()),
+        }
+        let error = Glove::open(&path, &data).unwrap_err();
+        assert!(!matches!(error, Error::Io { .. } | Error::Argument { .. }), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}

@@ -70,10 +70,10 @@ fn the_builder_makes_valid_files() {
 fn other_formats_are_told_apart_by_content() {
     let other = |bytes: &[u8], expected: &str| assert_eq!(reason(bytes), expected);
     other(b"GGUF\x03\0\0\0\0\0\0\0", "a GGUF file, not a checkpoint");
-    other(b"PK\x03\x04\0\0\0\0\0\0\0\0", "a PyTorch file (zip); convert it to safetensors first");
     other(
-        b"\x80\x02\x8a\x0al\xfc\x9cF\xf9",
-        "a PyTorch file (pickle); convert it to safetensors first",
+        b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.",
+        "a pickle without a zip around it, as PyTorch wrote before 1.6; load it there and save it \
+         again",
     );
     other(
         b"version https://git-lfs.github.com/spec/v1\n",
@@ -85,6 +85,14 @@ fn other_formats_are_told_apart_by_content() {
         "not a safetensors file (starts [70, 6c, 61, 69, 6e, 20, 74, 65, 78])",
     );
     other(b"", "empty file");
+}
+
+#[test]
+fn a_header_may_be_as_long_as_another_format_begins() {
+    // 640 is 80 02 in the file, as the first bytes of a pickle are.
+    let header = format!("{:640}", one("F32", "[4]", 0, 16));
+    let (_dir, path) = file("m.safetensors", &safetensors(&header, 16));
+    assert_eq!(Checkpoint::open(&path).unwrap().tensors().len(), 1);
 }
 
 #[test]
@@ -275,19 +283,12 @@ const SECOND: &str = "model-00002-of-00002.safetensors";
 
 #[test]
 fn folders_without_safetensors() {
-    folder_refused(&[("config.json", "{}")], ": no model*.safetensors in it");
-    folder_refused(
-        &[("config.json", "{}"), ("pytorch_model.bin", "PK")],
-        ": holds pytorch_model.bin, a PyTorch file; convert it to safetensors first",
-    );
-    folder_refused(
-        &[("rwkv.pth", "PK")],
-        ": holds rwkv.pth, a PyTorch file; convert it to safetensors first",
-    );
-    folder_refused(
-        &[("rwkv.safetensors", "{SHARD}")],
-        ": no model*.safetensors in it; to read rwkv.safetensors, give its path",
-    );
+    let nothing = ": no model*.safetensors and no pytorch_model*.bin in it";
+    folder_refused(&[("config.json", "{}")], nothing);
+    for name in ["rwkv.pth", "rwkv.safetensors", "consolidated.bin"] {
+        let expected = format!("{nothing}; to read {name}, give its path");
+        folder_refused(&[("config.json", "{}"), (name, "{SHARD}")], &expected);
+    }
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(Checkpoint::open(&dir.path().join("none")), Err(Error::Io { .. })));
 }

@@ -11,12 +11,16 @@ use rwkvq::{Progress, Result};
 use serde_json::{json, Value};
 
 use crate::output::{human_bytes, print};
+use crate::source;
 use crate::terminal::Bar;
 
-/// Convert a Hugging Face RWKV-6 folder, a .safetensors file or an F32/F16/BF16 GGUF
+/// Convert a Hugging Face RWKV-6 folder, a .safetensors or .pth file, an F32/F16/BF16 GGUF or a hub
+/// id
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model folder (config.json, *.safetensors, vocabulary), .safetensors file or GGUF
+    /// Model folder (config.json, *.safetensors or pytorch_model*.bin, vocabulary), .safetensors
+    /// file, original .pth file, GGUF, or a hub id such as RWKV/v6-Finch-1B6-HF, with @REVISION to
+    /// pin it; a path that exists wins
     src: PathBuf,
     /// Preset, repeatable: f32 f16 bf16 q8_0 q6_k q5_k q5_k_m q5_k_s q4_k q4_k_m q4_k_s q3_k q2_k,
     /// or the path of a preset file
@@ -47,14 +51,14 @@ pub struct Args {
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let recipes = args.preset.iter().map(|name| Recipe::open(name)).collect::<Result<Vec<_>>>()?;
-    let source = convert::open(&args.src, args.vocab.clone())?;
+    let bar = Bar::new(interrupted, args.verbose);
+    let source = convert::open(source::model(&args.src, &bar)?, args.vocab.clone())?;
     let paths = convert::output_paths(source.name(), &recipes, &args.output)?;
     let jobs = recipes
         .iter()
         .zip(paths)
         .map(|(recipe, path)| Job::new(source.as_ref(), recipe, path))
         .collect::<Result<Vec<_>>>()?;
-    let bar = Bar::new(interrupted, args.verbose);
     tell(source.as_ref(), &jobs, &bar);
     if args.dry_run {
         return print_plans(&jobs, args.json);

@@ -40,7 +40,7 @@ pub struct Args {
     /// File to write; - for stdout
     #[arg(long, short, default_value = "-")]
     output: PathBuf,
-    /// jsonl or npy [default: from the extension of the output, else jsonl]
+    /// jsonl, npy or safetensors [default: from the extension of the output, else jsonl]
     #[arg(long)]
     format: Option<String>,
     /// World vocabulary, tokenizer.json or folder to use instead of the model's own
@@ -62,9 +62,9 @@ pub struct Args {
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let model = Arc::new(Model::open(&args.model)?);
-    let tokenizer = match &args.tokenizer {
-        Some(path) => Tokenizer::open(path)?,
-        None => model.tokenizer()?.clone(),
+    let mut tokenizer = match &args.tokenizer {
+        Some(path) => Replacement::new(Tokenizer::open(path)?, model.tokenizer().ok().cloned()),
+        None => Replacement::none(model.tokenizer()?.clone()),
     };
     let mut session = SessionOptions { batch_tokens: args.batch_tokens, ..Default::default() };
     session.n_threads = args.threads.unwrap_or(session.n_threads);
@@ -81,7 +81,7 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let mut sink = Sink::create(&args.output, format, embedder.layers(), n_embd)?;
     let bar = Bar::new(interrupted, false);
     bar.begin("embedding", lines.bytes);
-    let result = all(args, &mut lines, &tokenizer, &mut embedder, &mut sink, &bar);
+    let result = all(args, &mut lines, &mut tokenizer, &mut embedder, &mut sink, &bar);
     bar.clear();
     result?;
     sink.finish()
@@ -90,7 +90,7 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
 fn all(
     args: &Args,
     lines: &mut Lines,
-    tokenizer: &Tokenizer,
+    tokenizer: &mut Replacement,
     embedder: &mut Embedder,
     sink: &mut Sink,
     bar: &Bar,
@@ -134,6 +134,43 @@ fn all(
         if end {
             return Ok(());
         }
+    }
+}
+
+/// The tokenizer in use, which may not be the model's own. A model knows only the ids it was
+/// trained with, so the first text that gets others is worth a warning.
+struct Replacement {
+    used: Tokenizer,
+    /// The model's own, as long as both agree.
+    own: Option<Tokenizer>,
+}
+
+impl Replacement {
+    fn none(used: Tokenizer) -> Self {
+        Self { used, own: None }
+    }
+
+    fn new(used: Tokenizer, own: Option<Tokenizer>) -> Self {
+        if own.is_none() {
+            eprintln!(
+                "warning: the model has no tokenizer that the {} one could be compared with",
+                used.kind()
+            );
+        }
+        Self { used, own }
+    }
+
+    fn encode(&mut self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.used.encode(text)?;
+        if let Some(own) = self.own.take() {
+            if own.encode(text).is_ok_and(|own| own == ids) {
+                self.own = Some(own);
+            } else {
+                let kind = self.used.kind();
+                eprintln!("warning: the {kind} tokenizer does not give the token ids that the model was made for; these embeddings say little about it");
+            }
+        }
+        Ok(ids)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The files `rwkvq embed` writes: JSON lines, or one NumPy array.
+//! The files `rwkvq embed` writes: JSON lines, one NumPy array, or one safetensors tensor.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -19,6 +19,8 @@ pub enum Format {
     Jsonl,
     /// `[n_texts, n_layers, n_embd]` f32.
     Npy,
+    /// The same as the tensor `embeddings`, with the names of the layers in the metadata.
+    Safetensors,
 }
 
 impl Format {
@@ -28,10 +30,20 @@ impl Format {
         match name.or(extension) {
             Some("jsonl" | "json" | "ndjson") => Ok(Self::Jsonl),
             Some("npy") => Ok(Self::Npy),
+            Some("safetensors") => Ok(Self::Safetensors),
             Some(other) if name.is_some() => {
-                Err(Error::argument(format!("format {other:?}: give jsonl or npy")))
+                Err(Error::argument(format!("format {other:?}: give jsonl, npy or safetensors")))
             }
             _ => Ok(Self::Jsonl),
+        }
+    }
+
+    /// What stands before the data of `n_texts` texts; its length does not depend on their number.
+    fn header(self, n_texts: usize, layers: &[Layer], n_embd: usize) -> Vec<u8> {
+        match self {
+            Self::Jsonl => Vec::new(),
+            Self::Npy => npy_header(n_texts, layers.len(), n_embd),
+            Self::Safetensors => safetensors_header(n_texts, layers, n_embd),
         }
     }
 }
@@ -62,8 +74,8 @@ impl Sink {
     /// Opens `path`, `-` for stdout.
     pub fn create(path: &Path, format: Format, layers: &[Layer], n_embd: usize) -> Result<Self> {
         let out = if path == Path::new("-") {
-            if format == Format::Npy {
-                return Err(Error::argument("npy needs a file: give --output"));
+            if format != Format::Jsonl {
+                return Err(Error::argument("npy and safetensors need a file: give --output"));
             }
             Out::Stdout(BufWriter::new(io::stdout()))
         } else {
@@ -77,11 +89,16 @@ impl Sink {
                 .map_err(|e| Error::io(folder, e))?;
             Out::File(BufWriter::new(file))
         };
-        let (layers, path) = (layers.to_vec(), path.to_owned());
-        let mut sink = Self { path, format, layers, n_embd, n_texts: 0, out };
-        if format == Format::Npy {
-            sink.write(&[0; NPY_HEADER])?;
-        }
+        let mut sink = Self {
+            path: path.to_owned(),
+            format,
+            layers: layers.to_vec(),
+            n_embd,
+            n_texts: 0,
+            out,
+        };
+        let header = format.header(0, layers, n_embd);
+        sink.write(&header)?;
         Ok(sink)
     }
 
@@ -98,7 +115,7 @@ impl Sink {
                 let line = json_line(record, embeddings, index);
                 self.write(line.as_bytes())
             }
-            Format::Npy => {
+            Format::Npy | Format::Safetensors => {
                 let width = self.layers.len() * self.n_embd;
                 let values = &embeddings.values[index * width..(index + 1) * width];
                 let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -111,15 +128,13 @@ impl Sink {
     pub fn finish(mut self) -> Result<()> {
         let path = self.path.clone();
         let failed = |e: io::Error| Error::io(&path, e);
-        let header = npy_header(self.n_texts, self.layers.len(), self.n_embd);
+        let header = self.format.header(self.n_texts, &self.layers, self.n_embd);
         match self.out {
             Out::Stdout(ref mut out) => out.flush().map_err(|e| Error::io("stdout", e)),
             Out::File(out) => {
                 let mut file = out.into_inner().map_err(|e| failed(e.into_error()))?;
-                if self.format == Format::Npy {
-                    file.as_file_mut().seek(SeekFrom::Start(0)).map_err(failed)?;
-                    file.as_file_mut().write_all(&header).map_err(failed)?;
-                }
+                file.as_file_mut().seek(SeekFrom::Start(0)).map_err(failed)?;
+                file.as_file_mut().write_all(&header).map_err(failed)?;
                 file.as_file().sync_all().map_err(failed)?;
                 file.persist(&path).map_err(|e| failed(e.error))?;
                 Ok(())
@@ -167,9 +182,43 @@ fn npy_header(n_texts: usize, n_layers: usize, n_embd: usize) -> Vec<u8> {
     header
 }
 
+/// Length of the header, the header as JSON, blanks: always as many as the largest number needs.
+fn safetensors_header(n_texts: usize, layers: &[Layer], n_embd: usize) -> Vec<u8> {
+    let names: Vec<String> = layers.iter().map(Layer::to_string).collect();
+    let json = |n_texts: usize, bytes: u64| {
+        serde_json::json!({
+            "__metadata__": { "layers": names.join(",") },
+            "embeddings": {
+                "dtype": "F32",
+                "shape": [n_texts, layers.len(), n_embd],
+                "data_offsets": [0, bytes],
+            },
+        })
+        .to_string()
+    };
+    let longest = json(usize::MAX, u64::MAX).len().next_multiple_of(8);
+    let values = n_texts as u64 * layers.len() as u64 * n_embd as u64;
+    let mut header = (longest as u64).to_le_bytes().to_vec();
+    header.extend(json(n_texts, values * 4).as_bytes());
+    header.resize(8 + longest, b' ');
+    header
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn safetensors_headers_have_a_fixed_length() {
+        let layers = [Layer::Block(1), Layer::Final];
+        let header = safetensors_header(12, &layers, 64);
+        assert_eq!(header.len(), safetensors_header(0, &layers, 64).len());
+        assert_eq!(header.len() % 8, 0);
+        let json: Value = serde_json::from_slice(&header[8..]).unwrap();
+        assert_eq!(json["embeddings"]["shape"], serde_json::json!([12, 2, 64]));
+        assert_eq!(json["embeddings"]["data_offsets"], serde_json::json!([0, 12 * 2 * 64 * 4]));
+        assert_eq!(json["__metadata__"]["layers"], "1,final");
+    }
 
     #[test]
     fn npy_headers_have_a_fixed_length_and_end_with_a_line_feed() {
@@ -184,6 +233,7 @@ mod tests {
         let choose = |name, path: &str| Format::choose(name, Path::new(path));
         assert_eq!(choose(None, "a.npy").unwrap(), Format::Npy);
         assert_eq!(choose(Some("jsonl"), "a.npy").unwrap(), Format::Jsonl);
+        assert_eq!(choose(None, "a.safetensors").unwrap(), Format::Safetensors);
         assert_eq!(choose(None, "-").unwrap(), Format::Jsonl);
         assert!(choose(Some("parquet"), "a").is_err());
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use rwkvq::convert::{self, ConvertOptions, Job};
 use rwkvq::embed::Pooling;
-use rwkvq::eval::{self, table, Dataset, EvalOptions, Evaluation, LevelFile};
+use rwkvq::eval::{self, table, EvalOptions, Evaluation, LevelFile};
 use rwkvq::gguf::GgufFile;
 use rwkvq::model::{LayerSelection, SessionOptions};
 use rwkvq::recipe::Recipe;
@@ -14,12 +14,14 @@ use rwkvq::{Error, Result};
 use serde_json::json;
 
 use crate::output::{print, write_file};
+use crate::source;
 use crate::terminal::Bar;
 
 /// Measure Spearman, speed and memory of one or several quantization levels
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// GGUF files; or, with --preset, one source that is converted first
+    /// GGUF files; or, with --preset, one source that is converted first: what convert takes, hub
+    /// ids included
     #[arg(required = true)]
     models: Vec<PathBuf>,
     /// Preset to convert the source to, repeatable
@@ -31,10 +33,12 @@ pub struct Args {
     /// World vocabulary to convert with, instead of the folder's own
     #[arg(long, requires = "preset")]
     vocab: Option<PathBuf>,
-    /// Pairs with scores: GLUE/MRPC TSV, generic TSV, CSV or JSONL; repeatable
+    /// Pairs with scores: GLUE/MRPC TSV, generic TSV, CSV, JSONL or Parquet; or mrpc, stsb or sick,
+    /// which are fetched from the hub and cached; repeatable
     #[arg(long, required = true)]
     dataset: Vec<PathBuf>,
-    /// What to call the split in the report [default: from the file name]
+    /// Split of a data set given by name [default: validation; of sick: test]; of a file, what to
+    /// call it in the report [default: from the file name]
     #[arg(long)]
     split: Option<String>,
     /// Use the first N pairs only
@@ -49,7 +53,8 @@ pub struct Args {
     /// World vocabulary, tokenizer.json or folder to use instead of the model's own
     #[arg(long)]
     tokenizer: Option<PathBuf>,
-    /// Baseline to compare with: glove=FILE (text format)
+    /// Baseline to compare with: glove=FILE, a GloVe text file, or an .npy with its words beside it
+    /// (vectors.npy and vectors.vocab or vectors.txt)
     #[arg(long)]
     baseline: Option<String>,
     /// Level that the others are compared with [default: the one with the most bits per weight]
@@ -83,15 +88,15 @@ pub struct Args {
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let options = options(args)?;
+    let bar = Bar::new(interrupted, args.verbose);
     let datasets = args
         .dataset
         .iter()
-        .map(|path| Dataset::open(path, args.split.as_deref(), args.limit))
+        .map(|path| source::dataset(path, args.split.as_deref(), args.limit, &bar))
         .collect::<Result<Vec<_>>>()?;
     for path in args.report.iter().chain(&args.keep_scores) {
         check_writable(path)?;
     }
-    let bar = Bar::new(interrupted, args.verbose);
     // Dropped, and with it the converted files, after the evaluation.
     let (levels, _folder) = levels(args, &options, &bar)?;
     let result = eval::run(&levels, &datasets, &options, &bar);
@@ -144,7 +149,7 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
         ));
     };
     let recipes = args.preset.iter().map(|name| Recipe::open(name)).collect::<Result<Vec<_>>>()?;
-    let source = convert::open(source, args.vocab.clone())?;
+    let source = convert::open(source::model(source, bar)?, args.vocab.clone())?;
     for warning in source.warnings() {
         eprintln!("warning: {warning}");
     }

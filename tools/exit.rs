@@ -12,8 +12,16 @@ const SELF_CHECK: u8 = 5;
 const INTERNAL: u8 = 70;
 const INTERRUPTED: u8 = 130;
 
-/// Code to end with after an interrupt: SIGTERM's handler and SIGINT's share one flag.
-pub static INTERRUPT_CODE: AtomicU8 = AtomicU8::new(INTERRUPTED);
+/// Code to end with after an interrupt.
+static INTERRUPT_CODE: AtomicU8 = AtomicU8::new(INTERRUPTED);
+
+/// Remembers which signal asked to stop; returns the code to end with, 128 and its number as
+/// shells have it.
+pub fn interrupted_by(signal: i32) -> u8 {
+    let code = u8::try_from(128 + signal).unwrap_or(INTERRUPTED);
+    INTERRUPT_CODE.store(code, Ordering::Relaxed);
+    code
+}
 
 /// The exit code of a verb's result; prints its error.
 pub fn code(result: Result<()>) -> ExitCode {

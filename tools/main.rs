@@ -8,6 +8,7 @@ mod exit;
 mod inspect;
 mod make_checkpoint;
 mod output;
+mod source;
 mod terminal;
 
 use std::process::ExitCode;

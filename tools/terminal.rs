@@ -5,18 +5,36 @@ use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rwkvq::Progress;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::exit;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// True once the user has asked to stop. The second time, the process ends at once.
 pub fn watch_interrupts() -> &'static AtomicBool {
     // Without a handler Ctrl-C ends the process, which is also safe: files appear by renaming.
-    let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    });
+    let hangup = (!ignores_hangup()).then_some(SIGHUP);
+    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup)) {
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                let code = exit::interrupted_by(signal);
+                if INTERRUPTED.swap(true, Ordering::Relaxed) {
+                    std::process::exit(code.into());
+                }
+            }
+        });
+    }
     &INTERRUPTED
+}
+
+/// True under nohup, which a handler of ours would undo. Only Linux tells.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (SIGHUP - 1) != 0)
 }
 
 /// A bar with rate and remaining time; hidden where stderr is no terminal.

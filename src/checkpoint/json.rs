@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 pub(super) const MAX_TENSORS: usize = 65_536;
 
 /// Most bytes of a tensor's name.
-const MAX_NAME_BYTES: usize = 256;
+pub(super) const MAX_NAME_BYTES: usize = 256;
 
 /// The key for free text; not a tensor.
 const FREE_TEXT: &str = "__metadata__";

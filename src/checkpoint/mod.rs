@@ -1,17 +1,23 @@
 //! What training left: the tensors of a checkpoint, read a piece at a time.
 //!
-//! In: a Hugging Face folder or a safetensors file. Out: a [`Checkpoint`] that lists its tensors
-//! and reads their bytes. Shapes are turned into ggml's order here and nowhere else. Data is read
+//! In: a Hugging Face folder, or a file of tensors: safetensors or PyTorch's zip with a pickle in
+//! it. Out: a [`Checkpoint`] that lists its tensors and reads their bytes, whatever the format. Shapes are turned into ggml's order here and nowhere else. Data is read
 //! with positioned reads, never mapped: memory stays small, and a file that is cut while it is
 //! read is an error, not a signal. Nothing in a file is executed, and no file outside the folder
 //! is opened because a file names it. May use `error`, `shape`, `mmap` and ggml's tensor types.
 
 mod config;
 mod floats;
+mod format;
 mod json;
 mod parts;
+mod pickle;
 pub mod random;
 mod safetensors;
+mod stored;
+mod strided;
+mod torch_zip;
+mod zip_directory;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,6 +31,8 @@ use crate::error::{Error, Result};
 use crate::ggml::TensorType;
 use crate::mmap::open_regular;
 use crate::shape::Shape;
+use stored::Stored;
+use strided::Strides;
 
 /// File name of the World vocabulary in a model's folder.
 pub const WORLD_VOCAB: &str = "rwkv_vocab_v20230424.txt";
@@ -54,6 +62,7 @@ pub struct TensorEntry {
     pub bytes: u64,
     part: usize,
     offset: u64,
+    strides: Option<Strides>,
 }
 
 /// One file of tensors.
@@ -73,15 +82,16 @@ struct Beside {
 }
 
 impl Checkpoint {
-    /// Opens a folder with `config.json` and one or several `model*.safetensors`, or a single
-    /// safetensors file. Every header is checked; no tensor is read.
+    /// Opens a folder with `config.json` and one or several `model*.safetensors`, or, if it has
+    /// none, `pytorch_model*.bin`; or a single safetensors or PyTorch file, whatever its name.
+    /// Every header is checked; no tensor is read.
     pub fn open(path: &Path) -> Result<Self> {
         let files = parts::find(path)?;
         let mut parts = Vec::with_capacity(files.parts.len());
         let mut tensors = Vec::new();
         for path in files.parts {
             let (file, file_bytes) = open_regular(&path)?;
-            let stored = safetensors::read_header(&path, &file, file_bytes)?;
+            let stored = format::read_header(&path, &file, file_bytes)?;
             let part = parts.len();
             tensors.extend(stored.into_iter().map(|tensor| tensor.entry(part)));
             parts.push(Part { path, file });
@@ -161,18 +171,20 @@ impl Checkpoint {
     }
 
     /// Reads the bytes of tensor `index` that start at `byte_offset` into `out`. A range outside
-    /// the tensor is an error. Panics if there is no such tensor.
+    /// the tensor, or one that cuts an element in two, is an error. Panics if there is no such
+    /// tensor.
     pub fn read_bytes(&self, index: usize, byte_offset: u64, out: &mut [u8]) -> Result<()> {
         let tensor = &self.tensors[index];
         tensor.check_range(byte_offset, out.len() as u64)?;
         let part = &self.parts[tensor.part];
-        part.file.read_exact_at(out, tensor.offset + byte_offset).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                let what = format!("cut while it was read, inside tensor {:?}", tensor.name);
-                Error::io(&part.path, io::Error::new(e.kind(), what))
+        let read = |offset: u64, out: &mut [u8]| part.read(tensor, offset, out);
+        match &tensor.strides {
+            None => read(byte_offset, out),
+            Some(strides) => {
+                let width = tensor.ty.block_bytes();
+                strides.gather(&tensor.shape, width, byte_offset as usize / width, out, read)
             }
-            _ => Error::io(&part.path, e),
-        })
+        }
     }
 
     /// Reads elements of tensor `index`, from `first_element` on, as floats into `out`. A range
@@ -182,6 +194,14 @@ impl Checkpoint {
         let (ty, width) = (tensor.ty, tensor.ty.block_bytes());
         let mut offset = (first_element as u64).saturating_mul(width as u64);
         tensor.check_range(offset, (out.len() * width) as u64)?;
+        // A gather is the cheaper the more it gets at once.
+        if tensor.strides.is_some() {
+            let mut bytes = vec![0; out.len() * width];
+            self.read_bytes(index, offset, &mut bytes)?;
+            let chunks = bytes.chunks(floats::CHUNK * width).zip(out.chunks_mut(floats::CHUNK));
+            chunks.for_each(|(bytes, chunk)| floats::decode(ty, bytes, chunk));
+            return Ok(());
+        }
         let mut bytes = [0; floats::CHUNK * 4];
         for chunk in out.chunks_mut(floats::CHUNK) {
             let bytes = &mut bytes[..chunk.len() * width];
@@ -194,22 +214,41 @@ impl Checkpoint {
 }
 
 impl TensorEntry {
-    /// An error unless the tensor has `n` bytes from `offset` on.
+    /// An error unless the tensor has `n` bytes from `offset` on, and these are whole elements.
     fn check_range(&self, offset: u64, n: u64) -> Result<()> {
         let Self { name, bytes, .. } = self;
-        match offset.checked_add(n).filter(|end| end <= bytes) {
-            Some(_) => Ok(()),
-            None => Err(Error::argument(format!(
+        if offset.checked_add(n).is_none_or(|end| end > *bytes) {
+            return Err(Error::argument(format!(
                 "tensor {name:?}: {n} bytes at {offset} are not inside its {bytes}"
-            ))),
+            )));
         }
+        let width = self.ty.block_bytes() as u64;
+        if !offset.is_multiple_of(width) || !n.is_multiple_of(width) {
+            return Err(Error::argument(format!(
+                "tensor {name:?}: {n} bytes at {offset} are not whole elements of {width}"
+            )));
+        }
+        Ok(())
     }
 }
 
-impl safetensors::Stored {
+impl Part {
+    /// Reads bytes at `offset` from the first element of `tensor`.
+    fn read(&self, tensor: &TensorEntry, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(out, tensor.offset + offset).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                let what = format!("cut while it was read, inside tensor {:?}", tensor.name);
+                Error::io(&self.path, io::Error::new(e.kind(), what))
+            }
+            _ => Error::io(&self.path, e),
+        })
+    }
+}
+
+impl Stored {
     fn entry(self, part: usize) -> TensorEntry {
-        let Self { name, ty, shape, offset, bytes } = self;
-        TensorEntry { name, ty, shape, bytes, part, offset }
+        let Self { name, ty, shape, offset, bytes, strides } = self;
+        TensorEntry { name, ty, shape, bytes, part, offset, strides }
     }
 }
 

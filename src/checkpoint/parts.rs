@@ -8,8 +8,19 @@ use serde::Deserialize;
 use super::{config, json};
 use crate::error::{shown, Error, Result};
 
-/// File name of the list that says which shard holds which tensor.
-const INDEX: &str = "model.safetensors.index.json";
+/// How the files of tensors in a folder are called.
+struct Naming {
+    start: &'static str,
+    end: &'static str,
+    /// The list that says which shard holds which tensor.
+    index: &'static str,
+}
+
+/// In this order: where there are safetensors files, the others are not looked at.
+const NAMINGS: [Naming; 2] = [
+    Naming { start: "model", end: ".safetensors", index: "model.safetensors.index.json" },
+    Naming { start: "pytorch_model", end: ".bin", index: "pytorch_model.bin.index.json" },
+];
 
 /// Most bytes of an index: 65,536 tensors with the longest names allowed.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
@@ -53,18 +64,15 @@ pub(super) fn find(path: &Path) -> Result<Files> {
 
 fn in_folder(folder: &Path) -> Result<Files> {
     let names = file_names(folder)?;
-    let parts: BTreeSet<String> = names
-        .iter()
-        .filter(|name| name.starts_with("model") && name.ends_with(".safetensors"))
-        .cloned()
-        .collect();
-    let (parts, index) = if names.contains(INDEX) {
-        let index = Index::open(folder.join(INDEX))?;
-        (index.shards(&names, &parts)?, Some(index))
-    } else if parts.is_empty() {
+    let Some(naming) = NAMINGS.iter().find(|naming| naming.is_used(&names)) else {
         return Err(nothing_to_read(folder, &names));
+    };
+    let parts: BTreeSet<String> = names.iter().filter(|name| naming.fits(name)).cloned().collect();
+    let (parts, index) = if names.contains(naming.index) {
+        let index = Index::open(folder.join(naming.index))?;
+        (index.shards(&names, &parts)?, Some(index))
     } else {
-        all_shards_present(folder, &parts)?;
+        all_shards_present(folder, &parts, naming.end)?;
         (parts, None)
     };
     if parts.len() > MAX_PARTS {
@@ -73,6 +81,16 @@ fn in_folder(folder: &Path) -> Result<Files> {
     }
     let parts = parts.iter().map(|name| folder.join(name)).collect();
     Ok(Files { folder: folder.into(), name: folder_name(folder), parts, index })
+}
+
+impl Naming {
+    fn fits(&self, name: &str) -> bool {
+        name.starts_with(self.start) && name.ends_with(self.end)
+    }
+
+    fn is_used(&self, names: &BTreeSet<String>) -> bool {
+        names.contains(self.index) || names.iter().any(|name| self.fits(name))
+    }
 }
 
 impl Index {
@@ -154,8 +172,12 @@ fn file_names(folder: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Base name of `folder`, also when it is given as `.` or ends in `..`.
+/// Base name of `folder`, also when it is given as `.` or ends in `..`. A snapshot in the cache of
+/// the hub, `models--OWNER--NAME/snapshots/COMMIT`, is called after its repository.
 fn folder_name(folder: &Path) -> String {
+    if let Some(name) = repository_name(folder) {
+        return name;
+    }
     let resolved = match folder.file_name() {
         Some(_) => folder.into(),
         None => folder.canonicalize().unwrap_or_default(),
@@ -166,10 +188,18 @@ fn folder_name(folder: &Path) -> String {
     }
 }
 
+fn repository_name(folder: &Path) -> Option<String> {
+    let mut steps = folder.components().rev().map(|step| step.as_os_str().to_str());
+    let (commit, snapshots, repository) = (steps.next()??, steps.next()??, steps.next()??);
+    let is_commit = commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit());
+    let (_, name) = repository.strip_prefix("models--")?.split_once("--")?;
+    (is_commit && snapshots == "snapshots" && !name.is_empty()).then(|| name.into())
+}
+
 /// Without an index, the names themselves say how many shards there are.
-fn all_shards_present(folder: &Path, parts: &BTreeSet<String>) -> Result<()> {
-    for (stem, n) in parts.iter().filter_map(|name| shard_count(name)) {
-        let shard = |i: usize| format!("{stem}-{i:05}-of-{n:05}.safetensors");
+fn all_shards_present(folder: &Path, parts: &BTreeSet<String>, end: &str) -> Result<()> {
+    for (stem, n) in parts.iter().filter_map(|name| shard_count(name, end)) {
+        let shard = |i: usize| format!("{stem}-{i:05}-of-{n:05}{end}");
         if let Some(name) = (1..=n).map(shard).find(|name| !parts.contains(name)) {
             return Err(Error::malformed(folder, format!("shard {name} is absent")));
         }
@@ -177,28 +207,22 @@ fn all_shards_present(folder: &Path, parts: &BTreeSet<String>) -> Result<()> {
     Ok(())
 }
 
-/// `("model", 2)` of `model-00001-of-00002.safetensors`.
-fn shard_count(name: &str) -> Option<(&str, usize)> {
-    let (rest, n) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+/// `("model", 2)` of `model-00001-of-00002` with `end` behind it.
+fn shard_count<'a>(name: &'a str, end: &str) -> Option<(&'a str, usize)> {
+    let (rest, n) = name.strip_suffix(end)?.rsplit_once("-of-")?;
     let (stem, i) = rest.rsplit_once('-')?;
     let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
     (is_number(i) && is_number(n)).then(|| n.parse().ok())?.map(|n| (stem, n))
 }
 
 fn nothing_to_read(folder: &Path, names: &BTreeSet<String>) -> Error {
-    let ends = |ends: &[&str]| names.iter().find(|name| ends.iter().any(|end| name.ends_with(end)));
-    if let Some(name) = ends(&[".safetensors"]) {
-        let what = format!("no model*.safetensors in it; to read {}, give its path", shown(name));
-        return Error::malformed(folder, what);
+    let kinds = [".safetensors", ".pth", ".pt", ".bin"];
+    let other = kinds.iter().find_map(|end| names.iter().find(|name| name.ends_with(end)));
+    let mut what = "no model*.safetensors and no pytorch_model*.bin in it".to_owned();
+    if let Some(name) = other {
+        what.push_str(&format!("; to read {}, give its path", shown(name)));
     }
-    match ends(&[".bin", ".pth", ".pt"]) {
-        Some(name) => {
-            let what =
-                format!("holds {}, a PyTorch file; convert it to safetensors first", shown(name));
-            Error::unsupported(folder, what)
-        }
-        None => Error::malformed(folder, "no model*.safetensors in it"),
-    }
+    Error::malformed(folder, what)
 }
 
 #[cfg(test)]
@@ -214,10 +238,21 @@ mod tests {
     }
 
     #[test]
+    fn snapshots_are_called_after_their_repository() {
+        let name = |path: &str| folder_name(Path::new(path));
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        assert_eq!(name(&format!("/hub/models--RWKV--v6-HF/snapshots/{commit}")), "v6-HF");
+        assert_eq!(name(&format!("/hub/models--RWKV--v6-HF/{commit}")), commit);
+        assert_eq!(name("/hub/models--RWKV--v6-HF/snapshots/main"), "main");
+    }
+
+    #[test]
     fn shards_are_counted_by_name() {
-        assert_eq!(shard_count("model-00001-of-00012.safetensors"), Some(("model", 12)));
+        let end = ".safetensors";
+        assert_eq!(shard_count("model-00001-of-00012.safetensors", end), Some(("model", 12)));
+        assert_eq!(shard_count("m-00001-of-00002.bin", ".bin"), Some(("m", 2)));
         for name in ["model.safetensors", "model-1-of-2.safetensors", "model-00001-of-00002.bin"] {
-            assert_eq!(shard_count(name), None, "{name}");
+            assert_eq!(shard_count(name, end), None, "{name}");
         }
     }
 }

@@ -16,23 +16,12 @@ use std::path::Path;
 
 use super::config;
 use super::json::{Dims, Header, Raw};
+use super::stored::{self, Stored};
 use crate::error::{shown, Error, Result};
 use crate::ggml::TensorType;
-use crate::shape::Shape;
 
 /// Most bytes of the JSON: the limit of the format itself.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
-
-/// A tensor and where it is in its file.
-#[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) name: String,
-    pub(super) ty: TensorType,
-    pub(super) shape: Shape,
-    /// From the start of the file.
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
-}
 
 /// Checks and decodes the header of `file`, which is at `path` and has `file_bytes`. Tensors come
 /// out in the order of their names, by code point.
@@ -63,7 +52,6 @@ fn read_json(path: &Path, file: &File, file_bytes: u64) -> Result<Vec<u8>> {
     let mut head = [0; 9];
     let n = file_bytes.min(9) as usize;
     file.read_exact_at(&mut head[..n], 0).map_err(io)?;
-    refuse_other_formats(path, &head)?;
     if n < 9 || head[8] != b'{' {
         let found = &head[..n];
         return Err(Error::malformed(
@@ -84,18 +72,6 @@ fn read_json(path: &Path, file: &File, file_bytes: u64) -> Result<Vec<u8>> {
     let mut json = vec![0; len as usize];
     file.read_exact_at(&mut json, 8).map_err(io)?;
     Ok(json)
-}
-
-/// Says what a file is that is often mistaken for a safetensors file.
-fn refuse_other_formats(path: &Path, head: &[u8; 9]) -> Result<()> {
-    let what = match head {
-        [b'G', b'G', b'U', b'F', ..] => "a GGUF file, not a checkpoint",
-        [b'P', b'K', 3, 4, ..] => "a PyTorch file (zip); convert it to safetensors first",
-        [0x80, 2..=5, ..] => "a PyTorch file (pickle); convert it to safetensors first",
-        b"version h" => "a Git LFS pointer, not the file itself; run git lfs pull",
-        _ => return Ok(()),
-    };
-    Err(Error::unsupported(path, what))
 }
 
 fn exact_length(path: &Path, end: u64, file_bytes: u64) -> Result<()> {
@@ -121,21 +97,10 @@ impl Raw {
             "BF16" => TensorType::BF16,
             _ => return Err(refuse(format!("{}, expected F32/F16/BF16", shown(&dtype)))),
         };
-        if rank > 4 {
-            return Err(refuse(format!("{rank} dimensions (0 to 4 allowed)")));
+        if rank > dims.len() {
+            return Err(refuse(stored::too_many_dimensions(rank)));
         }
-        if dims.contains(&0) {
-            return Err(refuse(format!("zero dimension in {dims:?}")));
-        }
-        let torch = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect::<Option<Vec<_>>>();
-        let shape = torch.and_then(|torch| Shape::from_torch(&torch));
-        let sized = shape.and_then(|shape| {
-            let bytes = shape.n_elements().checked_mul(ty.block_bytes())?;
-            i64::try_from(bytes).ok().map(|bytes| (shape, bytes.unsigned_abs()))
-        });
-        let Some((shape, bytes)) = sized else {
-            return Err(refuse(format!("size of {dims:?} overflows")));
-        };
+        let (shape, bytes) = stored::size(ty, &dims).map_err(&refuse)?;
         if start != expected {
             let what =
                 format!("data starts at {start}, expected {expected} (tensors must be contiguous)");
@@ -150,6 +115,6 @@ impl Raw {
         if end > i64::MAX as u64 {
             return Err(refuse("end of the data overflows".into()));
         }
-        Ok(Stored { name, ty, shape, offset: start, bytes })
+        Ok(Stored { name, ty, shape, offset: start, bytes, strides: None })
     }
 }

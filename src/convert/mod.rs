@@ -19,10 +19,13 @@ use crate::gguf::{Layout, Writer};
 use crate::progress::Progress;
 use crate::recipe::{Plan, Recipe};
 
+/// Each thread holds a few pieces of tensors in memory.
+const MAX_THREADS: usize = 512;
+
 /// How to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvertOptions {
-    /// Threads that quantize.
+    /// Threads that quantize, 1 to 512.
     pub n_threads: usize,
     /// Replace files that exist.
     pub overwrite: bool,
@@ -97,14 +100,16 @@ pub fn run(
     options: ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
+    if !(1..=MAX_THREADS).contains(&options.n_threads) {
+        let n = options.n_threads;
+        return Err(Error::argument(format!("{n} threads: give 1 to {MAX_THREADS}")));
+    }
     check_outputs(source, jobs)?;
+    let mut folders = NewFolders::default();
     let writers = jobs
         .iter()
         .map(|job| {
-            if let Some(folder) = job.path.parent().filter(|folder| !folder.as_os_str().is_empty())
-            {
-                std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-            }
+            folders.create_parent(&job.path)?;
             Writer::create(&job.path, &job.layout, options.overwrite)
         })
         .collect::<Result<Vec<_>>>()?;
@@ -132,4 +137,29 @@ fn check_outputs(source: &dyn TensorSource, jobs: &[Job]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Folders made for the outputs. Dropped, it removes those that stayed empty.
+#[derive(Default)]
+struct NewFolders(Vec<PathBuf>);
+
+impl NewFolders {
+    fn create_parent(&mut self, path: &Path) -> Result<()> {
+        let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+            return Ok(());
+        };
+        let missing = folder.ancestors().take_while(|folder| !folder.exists());
+        let missing: Vec<_> = missing.map(Path::to_owned).collect();
+        self.0.extend(missing.into_iter().rev());
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))
+    }
+}
+
+impl Drop for NewFolders {
+    fn drop(&mut self) {
+        for folder in self.0.iter().rev() {
+            // Fails, as it should, where a file was written.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
 }

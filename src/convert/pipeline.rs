@@ -13,10 +13,15 @@ use crate::error::{Error, Result};
 use crate::ggml::{self, TensorType};
 use crate::gguf::Writer;
 use crate::progress::Progress;
+use crate::quant;
 use crate::recipe::Plan;
 
 /// Weights in a piece, roughly: 4 MiB as f32.
 const PIECE: usize = 1 << 20;
+
+/// More than any quantized type can hold: that of widest reach is q6_k, to 65504 x 127 x 32. The
+/// search for its scale overflows on such a weight, and all of its block would silently become 0.
+const REACH: f32 = 1e9;
 
 /// A file being written.
 pub(super) struct Output<'a> {
@@ -133,11 +138,13 @@ impl Work<'_> {
         for (&ty, places) in &self.places[piece.tensor] {
             let row_bytes = ty.row_bytes(n_cols).expect("a plan names types that fill the rows");
             scratch.bytes.resize(row_bytes * (piece.n / n_cols), 0);
-            ggml::quantize(ty, &scratch.values, n_cols, None, &mut scratch.bytes);
-            if !ggml::all_finite(ty, &scratch.bytes) {
+            quantize(ty, &scratch.values, n_cols, &mut scratch.bytes);
+            if let Some((i, value)) = too_large(ty, &scratch.values, n_cols, &scratch.bytes) {
+                let (name, at) = (&tensor.name, piece.first + i);
+                let value =
+                    if value.abs() < 1e6 { value.to_string() } else { format!("{value:e}") };
                 let what = format!(
-                    "tensor {:?}: a value near element {} is too large for {ty}; choose a wider type",
-                    tensor.name, piece.first
+                    "tensor {name:?}: element {at} is {value}, too large for {ty}; choose a wider type"
                 );
                 return Err(Error::non_finite(self.source.path(), what));
             }
@@ -149,4 +156,31 @@ impl Work<'_> {
         self.progress.advance(piece.n as u64);
         Ok(())
     }
+}
+
+/// Our own quantizers where there is one, which write the bytes that ggml's write; ggml's otherwise.
+fn quantize(ty: TensorType, values: &[f32], n_cols: usize, out: &mut [u8]) {
+    if quant::supports(ty) {
+        quant::quantize(ty, values, n_cols, None, out);
+    } else {
+        ggml::quantize(ty, values, n_cols, None, out);
+    }
+}
+
+/// The element that `ty` cannot hold, if `bytes`, which `values` were quantized to, have a scale
+/// or a value that is not finite.
+fn too_large(ty: TensorType, values: &[f32], n_cols: usize, bytes: &[u8]) -> Option<(usize, f32)> {
+    let fits = |values: &[f32], bytes: &[u8]| {
+        let in_reach = !ty.is_quantized() || values.iter().all(|value| value.abs() <= REACH);
+        in_reach && ggml::all_finite(ty, bytes)
+    };
+    if fits(values, bytes) {
+        return None;
+    }
+    let row_bytes = ty.row_bytes(n_cols)?;
+    let mut rows = values.chunks_exact(n_cols).zip(bytes.chunks_exact(row_bytes));
+    let row = rows.position(|(values, bytes)| !fits(values, bytes))?;
+    let elements = (row * n_cols..).zip(&values[row * n_cols..(row + 1) * n_cols]);
+    let largest = elements.max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
+    largest.map(|(i, &value)| (i, value))
 }

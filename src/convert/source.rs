@@ -9,7 +9,7 @@ use crate::recipe::{PlanTensor, TensorLayout};
 use super::{CheckpointSource, GgufSource};
 
 /// Tensors of the GGUF to be, before any of them is quantized.
-pub trait TensorSource: Sync {
+pub trait TensorSource: std::fmt::Debug + Sync {
     /// The folder or file.
     fn path(&self) -> &Path;
 
@@ -44,15 +44,12 @@ pub trait TensorSource: Sync {
     fn warnings(&self) -> &[String];
 }
 
-/// Opens `path`: a Hugging Face folder, a safetensors file, or an F32, F16 or BF16 GGUF. `vocab`
-/// is a World vocabulary to use in place of the folder's own.
+/// Opens `path`: a Hugging Face folder, a safetensors or PyTorch file, or an F32, F16 or BF16 GGUF.
+/// `vocab` is a World vocabulary to use in place of the folder's own.
 pub fn open(path: impl AsRef<Path>, vocab: Option<PathBuf>) -> Result<Box<dyn TensorSource>> {
     let path = path.as_ref();
-    if !path.exists() {
-        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-        return Err(Error::io(path, missing));
-    }
-    if path.is_file() && starts_with_magic(path)? {
+    let kind = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if kind.is_file() && starts_with_magic(path)? {
         return Ok(Box::new(GgufSource::open(path)?));
     }
     Ok(Box::new(CheckpointSource::open(path, vocab)?))

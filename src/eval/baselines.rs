@@ -1,8 +1,10 @@
 //! Baselines that need no language model: mean GloVe vectors.
 //!
-//! In: a GloVe text file and a data set. Out: a similarity for each pair and its correlation with
+//! In: a GloVe text file, or an array with its words beside it, and a data set. Out: a similarity for each pair and its correlation with
 //! the labels. Protocol: lower case, split on white space, an unknown word counts as a zero vector,
 //! a text is the mean over all its words, similarity is the cosine.
+
+mod npy;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -47,11 +49,18 @@ impl Glove {
     /// Rows of other words are only counted. A row with too few or too many values, or a value of
     /// a kept row that is not a finite number, is [`Error::Malformed`] naming the line. A row whose
     /// word holds spaces (some GloVe files have a few) can match no word and is passed over.
+    ///
+    /// A file `vectors.npy` is a NumPy array `[n_words][n_dims]` of f16, f32 or f64; its words are
+    /// in `vectors.vocab` or `vectors.txt` beside it, one a line.
     pub fn open(path: impl AsRef<Path>, dataset: &Dataset) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let mut lines = Lines { path, input: BufReader::with_capacity(1 << 20, file), number: 0 };
         let wanted = wanted_words(dataset);
+        if npy::is_npy(path) {
+            let (n_dims, vectors) = npy::open(path, &wanted)?;
+            return Ok(Self { n_dims, vectors });
+        }
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let mut lines = Lines::new(path, BufReader::with_capacity(1 << 20, file));
         let mut glove: Option<Self> = None;
         let mut line = Vec::new();
         while lines.next(&mut line)? {
@@ -199,7 +208,11 @@ struct Lines<'a> {
     number: usize,
 }
 
-impl Lines<'_> {
+impl<'a> Lines<'a> {
+    fn new(path: &'a Path, input: BufReader<File>) -> Self {
+        Self { path, input, number: 0 }
+    }
+
     /// Reads the next line, without its ending, into `line`. False at the end of the file.
     fn next(&mut self, line: &mut Vec<u8>) -> Result<bool> {
         line.clear();

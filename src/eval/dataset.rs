@@ -1,12 +1,13 @@
 //! Data sets of scored text pairs.
 //!
-//! In: a TSV, CSV or JSONL file. Out: pairs in file order, the hash of the file, and which of the
+//! In: a TSV, CSV, JSONL or Parquet file. Out: pairs in file order, the hash of the file, and which of the
 //! two MRPC texts it is. Texts are never trimmed and never normalised. Uses `error` only.
 //!
 //! - **TSV**: tabs split fields, a quote is an ordinary character, a line ends in LF or CR LF. The
 //!   GLUE/MRPC file (`Quality`, `#1 ID`, `#2 ID`, `#1 String`, `#2 String`) is one of these.
 //! - **CSV**: commas split fields, quoting as in RFC 4180; empty lines do not count.
 //! - **JSONL**: one object a line.
+//! - **Parquet**: flat columns, stored or packed with Snappy.
 //!
 //! Columns are found by name, in any order and without regard to case: a score (`score`, `label`,
 //! `similarity`, `quality`, `gold`, ..) and two texts (`sentence1`/`sentence2`, `text1`/`text2`,
@@ -14,6 +15,7 @@
 //! text. A byte order mark is ignored. Every error names the file and the line.
 
 mod columns;
+mod parquet;
 mod rows;
 mod variant;
 
@@ -72,6 +74,11 @@ impl Dataset {
         let rows = rows::read(path, &bytes, limit)?;
         if rows.pairs.is_empty() {
             return Err(Error::malformed(path, "empty data set"));
+        }
+        // GLUE's test splits: labels that are not there are written as -1.
+        if rows.pairs.iter().all(|pair| pair.score == -1.0) {
+            let what = "all scores are -1: the labels of this split are withheld; take another";
+            return Err(Error::unsupported(path, what));
         }
         let name = if rows.is_mrpc { "mrpc".to_string() } else { stem(path) };
         Ok(Self {

@@ -66,10 +66,17 @@ pub fn requires_importance(ty: TensorType) -> bool {
     unsafe { sys::ggml_quantize_requires_imatrix(ty.id()) }
 }
 
-/// False if a scale (or a value, for float types) in `rows` is NaN or infinite.
+/// False if a weight of `rows` is NaN or infinite, as all of a block are whose scale is. Panics
+/// unless `rows` is whole blocks. ggml's own check tells of what it finds on stderr.
 pub fn all_finite(ty: TensorType, rows: &[u8]) -> bool {
-    // SAFETY: the pointer and the length are those of one slice, which ggml only reads.
-    unsafe { sys::ggml_validate_row_data(ty.id(), rows.as_ptr().cast::<c_void>(), rows.len()) }
+    let mut weights = [0f32; 1024];
+    let blocks = weights.len() / ty.block_len();
+    rows.chunks(blocks * ty.block_bytes()).all(|chunk| {
+        let n = chunk.len() / ty.block_bytes() * ty.block_len();
+        to_f32(ty, chunk, &mut weights[..n]);
+        // Without a way out in between, the loop works on registers of weights.
+        weights[..n].iter().fold(true, |finite, weight| finite & weight.is_finite())
+    })
 }
 
 #[cfg(test)]
@@ -90,9 +97,45 @@ mod tests {
     }
 
     #[test]
-    fn a_nan_scale_is_seen() {
-        let mut bytes = vec![0; 34];
-        bytes[..2].copy_from_slice(&half::f16::NAN.to_le_bytes());
-        assert!(!all_finite(TensorType::Q8_0, &bytes));
+    fn a_scale_that_is_not_finite_is_seen_in_any_block() {
+        // Where the f16 scales are in a block.
+        let scales: [(TensorType, &[usize]); 10] = [
+            (TensorType::Q8_0, &[0]),
+            (TensorType::Q4_0, &[0]),
+            (TensorType::Q4_1, &[0, 2]),
+            (TensorType::Q5_0, &[0]),
+            (TensorType::Q5_1, &[0, 2]),
+            (TensorType::Q2_K, &[80, 82]),
+            (TensorType::Q3_K, &[108]),
+            (TensorType::Q4_K, &[0, 2]),
+            (TensorType::Q5_K, &[0, 2]),
+            (TensorType::Q6_K, &[208]),
+        ];
+        for (ty, places) in scales {
+            let blocks = 1024 / ty.block_len() + 1;
+            // Zeros elsewhere: the scale alone must give it away.
+            let zeros = vec![0; blocks * ty.block_bytes()];
+            assert!(all_finite(ty, &zeros), "{ty}");
+            for (block, place) in [(0, places[0]), (blocks - 1, places[places.len() - 1])] {
+                for scale in [half::f16::NAN, half::f16::NEG_INFINITY] {
+                    let mut bytes = zeros.clone();
+                    let at = block * ty.block_bytes() + place;
+                    bytes[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+                    assert!(!all_finite(ty, &bytes), "{ty}: {scale} in block {block}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_of_float_types_are_seen() {
+        for ty in [TensorType::F32, TensorType::F16, TensorType::BF16] {
+            let mut bytes = vec![0; 1025 * ty.block_bytes()];
+            assert!(all_finite(ty, &bytes));
+            let end = bytes.len();
+            // All exponent bits are set.
+            bytes[end - 2..].copy_from_slice(&[0x80, 0x7f]);
+            assert!(!all_finite(ty, &bytes), "{ty}");
+        }
     }
 }

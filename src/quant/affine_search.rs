@@ -80,7 +80,7 @@ pub fn search<S: AffineSearch, L: Lanes, const N: usize>(
         scale: L::splat(1.0) / steps,
         min: first_min,
         // Infinite steps (a range below 2^-126 or so) give level 0 everywhere.
-        level_scale: L::if_less(steps, L::splat(f32::INFINITY), steps, L::zero()),
+        level_scale: L::select(steps.less(L::splat(f32::INFINITY)), steps, L::zero()),
         level_min: first_min,
     };
     best.error = first_error::<S, L, N>(x, w, steps, &best);
@@ -128,13 +128,13 @@ impl<L: Lanes> Best<L> {
     #[inline(always)]
     fn into_affine(self, range: &Range<L>, first_min: L) -> Affine<L> {
         // Where maximum and minimum are equal there was nothing to search.
-        let (max, zero) = (range.max, L::zero());
+        let spread = first_min.less(range.max);
         Affine {
-            scale: L::if_less(first_min, max, self.scale, zero),
-            min: L::if_less(first_min, max, self.min, first_min),
+            scale: L::select(spread, self.scale, L::zero()),
+            min: L::select(spread, self.min, first_min),
             sum_w: range.sum_w,
-            level_scale: L::if_less(first_min, max, self.level_scale, zero),
-            level_min: L::if_less(first_min, max, self.level_min, zero),
+            level_scale: L::select(spread, self.level_scale, L::zero()),
+            level_min: L::select(spread, self.level_min, L::zero()),
         }
     }
 }
@@ -173,15 +173,13 @@ fn try_steps<S: AffineSearch, L: Lanes, const N: usize>(
     for i in 0..N {
         error = error + w[i] * loss::<S, L>(scale * levels[i] + min - x[i]);
     }
-    // A fit without a positive determinant never wins, nor does one whose error is NaN.
-    let never = L::splat(f32::INFINITY);
-    let error = L::if_less(L::zero(), determinant, error, never);
+    let better = L::and(L::zero().less(determinant), error.less(best.error));
     *best = Best {
-        scale: L::if_less(error, best.error, scale, best.scale),
-        level_scale: L::if_less(error, best.error, steps, best.level_scale),
-        level_min: L::if_less(error, best.error, best.min, best.level_min),
-        min: L::if_less(error, best.error, min, best.min),
-        error: L::if_less(error, best.error, error, best.error),
+        scale: L::select(better, scale, best.scale),
+        level_scale: L::select(better, steps, best.level_scale),
+        level_min: L::select(better, best.min, best.level_min),
+        min: L::select(better, min, best.min),
+        error: L::select(better, error, best.error),
     };
 }
 
@@ -190,8 +188,8 @@ fn try_steps<S: AffineSearch, L: Lanes, const N: usize>(
 #[inline(always)]
 fn within_limit<L: Lanes>(range: &Range<L>, steps: L, min: L) -> bool {
     let limit = L::splat(ROUND_LIMIT);
-    (steps * (range.max - min)).abs().all_less(limit)
-        & (steps * (range.min - min)).abs().all_less(limit)
+    L::all((steps * (range.max - min)).abs().less(limit))
+        & L::all((steps * (range.min - min)).abs().less(limit))
 }
 
 /// Weighted sums over a sub-block: of the levels, their squares, and their products with `x`.
@@ -234,8 +232,9 @@ impl<L: Lanes> Sums<L> {
         let scale = (range.sum_w * self.xl - range.sum_x * self.l) / determinant;
         let min = (self.ll * range.sum_x - self.l * self.xl) / determinant;
         let zero = L::zero();
-        let scale = L::if_less(zero, min, self.xl / self.ll, scale);
-        (scale, L::if_less(zero, min, zero, min), determinant)
+        let above = zero.less(min);
+        let scale = L::select(above, self.xl / self.ll, scale);
+        (scale, L::select(above, zero, min), determinant)
     }
 }
 

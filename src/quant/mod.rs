@@ -5,8 +5,11 @@
 //! sub-blocks as a register has lanes are searched side by side. Each lane does exactly the scalar
 //! sequence of operations: products are not fused with sums, sums are not reordered, divisions and
 //! roots are exact. So the bytes are the same on every [`InstructionSet`], for every finite input.
-//! Uses shape, simd and the types of ggml; the caller goes to [`crate::ggml::quantize`] for a type
+//! Uses simd and the types of ggml; the caller goes to [`crate::ggml::quantize`] for a type
 //! that [`supports`] denies.
+
+// Loops run over the same element or lane of several arrays.
+#![allow(clippy::needless_range_loop)]
 
 mod affine_search;
 mod affine_superblock;
@@ -71,7 +74,7 @@ pub fn quantize_on(
         TensorType::Q5_0 => small_blocks::<small_blocks::Q5_0>(set, job),
         TensorType::Q5_1 => small_blocks::<small_blocks::Q5_1>(set, job),
         TensorType::Q2_K => superblocks::<q2_k::Q2K>(set, job),
-        TensorType::Q3_K => superblocks::<q3_k::Q3K>(set, job),
+        TensorType::Q3_K => dispatch(set, Q3K(job)),
         TensorType::Q4_K => superblocks::<q4_k::Q4K>(set, job),
         TensorType::Q5_K => superblocks::<q4_k::Q5K>(set, job),
         TensorType::Q6_K => superblocks::<q6_k::Q6K>(set, job),
@@ -93,6 +96,15 @@ impl Kernel for Q80<'_> {
     #[inline(always)]
     fn run<L: Lanes, Wide: Lanes>(self) {
         q8_0::quantize::<L>(self.0.src, self.0.out);
+    }
+}
+
+struct Q3K<'a>(Job<'a>);
+
+impl Kernel for Q3K<'_> {
+    #[inline(always)]
+    fn run<L: Lanes, Wide: Lanes>(self) {
+        q3_k::quantize_rows::<L, Wide>(self.0.src, self.0.importance, self.0.out);
     }
 }
 

@@ -8,58 +8,63 @@
 //! scales, byte `j` of 0..8 has the low four bits of scales `j` and `j + 8`, and byte `8 + j` of
 //! 8..12 the high two bits of scales `j`, `j + 4`, `j + 8` and `j + 12`.
 
-use super::level_descent::descend;
+use super::level_descent::{Fits, BATCH};
 use super::scale_search::{extreme, signed};
 use super::signed_superblock::{levels, search_pair, Weights, SUB_BLOCK};
-use super::superblock::{put_f16, put_two_bits, Pair, PairFormat, PAIR, SUPERBLOCK};
+use super::superblock::{self, put_f16, put_two_bits, Pair, PairFormat, SUPERBLOCK};
 use super::tile::{transpose, weigh, Tile};
 use crate::simd::{nearest_int, Lanes};
 
-/// Marker of the type.
-pub struct Q3K;
+/// Marker of the type with an importance matrix, which is searched in pairs.
+struct Q3K;
 
 impl PairFormat for Q3K {
     const BYTES: usize = 110;
 
     #[inline(always)]
     fn quantize<L: Lanes, Wide: Lanes>(pair: &Pair, out: &mut [u8]) {
-        match &pair.importance {
-            None => plain::<L, Wide>(&pair.x, out),
-            Some(_) => weighted::<L>(pair, out),
+        weighted::<L>(pair, out);
+    }
+}
+
+/// Quantizes rows of whole superblocks.
+#[inline(always)]
+pub fn quantize_rows<L: Lanes, Wide: Lanes>(
+    src: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    if importance.is_some() {
+        superblock::quantize_rows::<Q3K, L, Wide>(src, importance, out);
+        return;
+    }
+    let mut fits = Fits::new();
+    let batch = BATCH * SUB_BLOCK;
+    for (x, blocks) in src.chunks(batch).zip(out.chunks_mut(batch / SUPERBLOCK * Q3K::BYTES)) {
+        fits.search::<4, Wide>(x);
+        let x = x.chunks_exact(SUPERBLOCK);
+        for (index, (block, x)) in blocks.chunks_exact_mut(Q3K::BYTES).zip(x).enumerate() {
+            finish_plain::<L>(x, &fits, index * SUB_BLOCK, block);
         }
     }
 }
 
+/// Packs the superblock whose first sub-block is the `first` of `fits`.
 #[inline(always)]
-fn plain<L: Lanes, Wide: Lanes>(x: &[f32; PAIR], out: &mut [u8]) {
-    let mut found_scales = [0.0; 32];
-    let mut found_levels = [[0.0; 32]; SUB_BLOCK];
-    for first in (0..32).step_by(Wide::LANES) {
-        let found = descend::<4, Wide, SUB_BLOCK>(&transpose(&x[first * SUB_BLOCK..]));
-        found.scale.store(&mut found_scales[first..]);
-        for i in 0..SUB_BLOCK {
-            found.stored[i].store(&mut found_levels[i][first..]);
-        }
-    }
-    let x = x.chunks_exact(SUPERBLOCK);
-    for (half, (block, x)) in out.chunks_exact_mut(Q3K::BYTES).zip(x).enumerate() {
-        let first = half * SUB_BLOCK;
-        let (d, scales) = scales_from_extreme(&found_scales[first..first + SUB_BLOCK]);
-        let d = put_f16(block, 108, d);
-        let q = levels::<L, 4>(x, d, &scales, |j, _, q| {
-            for (q, levels) in q.iter_mut().zip(&found_levels) {
-                *q = levels[first + j] as u8;
-            }
-        });
-        put_levels(&q, block);
-        put_scales(&scales, block);
-    }
+fn finish_plain<L: Lanes>(x: &[f32], fits: &Fits<SUB_BLOCK>, first: usize, block: &mut [u8]) {
+    let (d, scales) = scales_from_extreme(&std::array::from_fn(|j| fits.scale(first + j)));
+    let d = put_f16(block, 108, d);
+    let q = levels::<L, 4>(x, d, &scales, |j, _, q| {
+        q.copy_from_slice(&fits.stored::<4>(first + j));
+    });
+    put_levels(&q, block);
+    put_scales(&scales, block);
 }
 
 /// Step that gives the scale of largest magnitude level -32, and all levels. If every scale is
 /// zero, so is the step, and the levels are those that are stored as zero.
 #[inline(always)]
-fn scales_from_extreme(found: &[f32]) -> (f32, [i8; SUB_BLOCK]) {
+fn scales_from_extreme(found: &[f32; SUB_BLOCK]) -> (f32, [i8; SUB_BLOCK]) {
     let extreme = extreme(found);
     if extreme == 0.0 {
         return (0.0, [-32; SUB_BLOCK]);

@@ -1,7 +1,7 @@
 //! Q8_0: blocks of 32, `d f16 | 32 levels i8`, 34 bytes. `x` is near `d * level`.
 
 use super::superblock::put_f16;
-use super::tile::MAX_LANES;
+use super::tile::largest;
 use crate::simd::Lanes;
 
 /// Bytes of a block.
@@ -28,9 +28,7 @@ fn largest_magnitude<L: Lanes>(x: &[f32]) -> f32 {
     for x in x.chunks_exact(L::LANES) {
         lanes = L::load(x).abs().max(lanes);
     }
-    let mut magnitudes = [0.0; MAX_LANES];
-    lanes.store(&mut magnitudes);
-    magnitudes[..L::LANES].iter().fold(0.0, |max, &v| if v > max { v } else { max })
+    largest([lanes])[0]
 }
 
 /// Moves a value of magnitude up to 127.5 so that cutting off its fraction leaves the nearest
@@ -39,5 +37,5 @@ fn largest_magnitude<L: Lanes>(x: &[f32]) -> f32 {
 fn away_from_half<L: Lanes>(value: L) -> L {
     // The largest float below a half: a half itself would take 0.49999997 to one.
     let half = L::splat(f32::from_bits(0x3eff_ffff));
-    value + L::if_less(value, L::zero(), L::zero() - half, half)
+    value + L::select(value.less(L::zero()), L::zero() - half, half)
 }

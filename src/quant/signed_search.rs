@@ -40,13 +40,11 @@ pub fn search<const N_MAX: i32, L: Lanes, const N: usize>(
     for trial in TRIALS.filter(|&trial| trial != 0) {
         let steps = L::splat(-(N_MAX as f32 + 0.1 * trial as f32)) / extreme;
         let Sums { xl, ll } = sum_levels::<N_MAX, L, N>(x, w, &wx, steps);
-        // Better only if `ll` is positive too; NaN compares as not better.
-        let gain = L::if_less(L::zero(), ll, xl * xl, L::splat(f32::NEG_INFINITY));
-        let bar = best * ll;
+        let better = L::and(L::zero().less(ll), (best * ll).less(xl * xl));
         let fitted = xl / ll;
-        level_scale = L::if_less(bar, gain, steps, level_scale);
-        best = L::if_less(bar, gain, fitted * xl, best);
-        scale = L::if_less(bar, gain, fitted, scale);
+        level_scale = L::select(better, steps, level_scale);
+        best = L::select(better, fitted * xl, best);
+        scale = L::select(better, fitted, scale);
     }
     let scale = zero_if_tiny(extreme, scale);
     Signed { scale, sum_w: total(w), level_scale: zero_if_tiny(extreme, level_scale) }
@@ -65,7 +63,7 @@ pub fn extreme<L: Lanes, const N: usize>(x: &Tile<L, N>) -> L {
     let mut magnitude = L::zero();
     for &value in x {
         let new = value.abs();
-        extreme = L::if_less(magnitude, new, value, extreme);
+        extreme = L::select(magnitude.less(new), value, extreme);
         magnitude = new.max(magnitude);
     }
     extreme
@@ -74,14 +72,13 @@ pub fn extreme<L: Lanes, const N: usize>(x: &Tile<L, N>) -> L {
 /// `a / b`, zero where `b` is.
 #[inline(always)]
 pub fn ratio_or_zero<L: Lanes>(a: L, b: L) -> L {
-    // No float but zero is smaller than the smallest subnormal; NaN is not, and stays.
-    L::if_less(b.abs(), L::splat(f32::from_bits(1)), L::zero(), a / b)
+    L::select(b.differs(L::zero()), a / b, L::zero())
 }
 
 /// `value`, but zero for a sub-block that counts as all zero by its extreme.
 #[inline(always)]
 pub fn zero_if_tiny<L: Lanes>(extreme: L, value: L) -> L {
-    L::if_less(extreme.abs(), L::splat(TINY), L::zero(), value)
+    L::select(extreme.abs().less(L::splat(TINY)), L::zero(), value)
 }
 
 #[inline(always)]

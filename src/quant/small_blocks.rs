@@ -12,7 +12,7 @@
 use super::affine_search::{self, WithImportance};
 use super::signed_search;
 use super::superblock::{put_f16, sums_of_squares};
-use super::tile::{transpose, weigh, MAX_LANES};
+use super::tile::{largest, transpose, weigh, MAX_LANES};
 use crate::simd::Lanes;
 
 /// Weights in a block.
@@ -171,12 +171,15 @@ fn first_extreme<L: Lanes>(x: &[f32]) -> f32 {
     }
 }
 
-/// Minimum and maximum. Of zeros of either sign the first one is the minimum.
+/// Minimum and maximum. A zero has the sign of the first one.
 #[inline(always)]
 fn range<L: Lanes>(x: &[f32]) -> (f32, f32) {
     let (min, max) = extremes::<L>(x);
-    let min = if min == 0.0 { x.iter().copied().find(|&v| v == 0.0).unwrap_or(min) } else { min };
-    (min, max)
+    if min != 0.0 && max != 0.0 {
+        return (min, max);
+    }
+    let zero = x.iter().copied().find(|&v| v == 0.0).unwrap_or(0.0);
+    (if min == 0.0 { zero } else { min }, if max == 0.0 { zero } else { max })
 }
 
 /// Minimum and maximum; a zero may have either sign.
@@ -187,18 +190,8 @@ fn extremes<L: Lanes>(x: &[f32]) -> (f32, f32) {
         min = L::load(x).min(min);
         max = L::load(x).max(max);
     }
-    let (mut mins, mut maxs) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-    min.store(&mut mins);
-    max.store(&mut maxs);
-    let mut width = L::LANES;
-    while width > 1 {
-        width /= 2;
-        for t in 0..width {
-            mins[t] = if mins[t + width] < mins[t] { mins[t + width] } else { mins[t] };
-            maxs[t] = if maxs[t + width] > maxs[t] { maxs[t + width] } else { maxs[t] };
-        }
-    }
-    (mins[0], maxs[0])
+    let [neg_min, max] = largest([L::zero() - min, max]);
+    (-neg_min, max)
 }
 
 /// Levels `(x - min) * inverse + offset`, the fraction cut off, at most `max`.

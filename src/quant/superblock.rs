@@ -108,9 +108,11 @@ pub fn requantize<L: Lanes>(
     }
 }
 
-/// Writes `value` as f16 at `at` and returns it as rounded.
+/// Writes `value` as f16 at `at` and returns it as rounded. NaN, which only sums that overflow
+/// give, gets the sign that x86 gives it, on every processor.
 #[inline(always)]
 pub fn put_f16(out: &mut [u8], at: usize, value: f32) -> f32 {
+    let value = if value.is_nan() { f32::from_bits(0xffc0_0000) } else { value };
     let rounded = half::f16::from_f32(value);
     out[at..at + 2].copy_from_slice(&rounded.to_le_bytes());
     rounded.to_f32()

@@ -5,20 +5,36 @@ use crate::simd::Lanes;
 /// Most lanes that any instruction set has, `Wide` ones included.
 pub const MAX_LANES: usize = 32;
 
+/// The largest lane of each of `C`; none may be NaN.
+#[inline(always)]
+pub fn largest<L: Lanes, const C: usize>(lanes: [L; C]) -> [f32; C] {
+    let mut values = [[0.0; MAX_LANES]; C];
+    for c in 0..C {
+        lanes[c].store(&mut values[c]);
+    }
+    let mut width = L::LANES;
+    while width > 1 {
+        width /= 2;
+        for values in &mut values {
+            for t in 0..width {
+                let (a, b) = (values[t], values[t + width]);
+                values[t] = if a > b { a } else { b };
+            }
+        }
+    }
+    values.map(|values| values[0])
+}
+
 /// `N` elements of each of `L::LANES` sub-blocks: element `i` of each is in `tile[i]`.
 pub type Tile<L, const N: usize> = [L; N];
 
-/// The tile of consecutive sub-blocks of `N` values.
+/// The tile of consecutive sub-blocks of `N` values, a multiple of four.
 #[inline(always)]
 pub fn transpose<L: Lanes, const N: usize>(values: &[f32]) -> Tile<L, N> {
     let values = &values[..L::LANES * N];
     let mut tile = [L::zero(); N];
-    for i in 0..N {
-        let mut column = [0.0; MAX_LANES];
-        for t in 0..L::LANES {
-            column[t] = values[t * N + i];
-        }
-        tile[i] = L::load(&column);
+    for i in (0..N).step_by(4) {
+        tile[i..i + 4].copy_from_slice(&L::columns(&values[i..], N));
     }
     tile
 }

@@ -1,5 +1,8 @@
 //! Floats side by side, one block or one trial in each; every operation is done lane by lane.
 
+// Loops run over the same index of several arrays.
+#![allow(clippy::needless_range_loop)]
+
 use std::ops::{Add, Div, Mul, Sub};
 
 use super::registers::Register;
@@ -24,6 +27,9 @@ pub fn nearest_int(value: f32) -> i32 {
 pub trait Lanes:
     Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
 {
+    /// A truth value for each lane.
+    type Mask: Copy;
+
     /// How many.
     const LANES: usize;
 
@@ -32,6 +38,10 @@ pub trait Lanes:
 
     /// The first `LANES` values of `values`. Panics if there are fewer.
     fn load(values: &[f32]) -> Self;
+
+    /// The first four columns of `LANES` rows, one row per lane; row `t` starts at
+    /// `rows[t * stride]`. Panics if the last one does not have four values.
+    fn columns(rows: &[f32], stride: usize) -> [Self; 4];
 
     /// Writes the lanes to the start of `out`. Panics if it is shorter.
     fn store(self, out: &mut [f32]);
@@ -48,14 +58,20 @@ pub trait Lanes:
     /// `self` where it is the larger one, else `other` (also if either is NaN).
     fn max(self, other: Self) -> Self;
 
-    /// `yes` where `a < b`, else `no`.
-    fn if_less(a: Self, b: Self, yes: Self, no: Self) -> Self;
+    /// Where `self < other`.
+    fn less(self, other: Self) -> Self::Mask;
 
-    /// True if `self < other` in every lane.
-    fn all_less(self, other: Self) -> bool;
+    /// Where `self` and `other` differ; NaN differs from everything.
+    fn differs(self, other: Self) -> Self::Mask;
 
-    /// True if `self < other` in some lane.
-    fn any_less(self, other: Self) -> bool;
+    /// Where both masks are true.
+    fn and(a: Self::Mask, b: Self::Mask) -> Self::Mask;
+
+    /// True if `mask` is true in every lane.
+    fn all(mask: Self::Mask) -> bool;
+
+    /// `yes` where `mask` is true, else `no`.
+    fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
 
     /// Writes the lanes, whole numbers from -128 to 127 but for a fraction that is cut off, as a
     /// byte each to the start of `out`. Panics if it is shorter.
@@ -138,6 +154,8 @@ macro_rules! operators {
 operators!(Add add, Sub sub, Mul mul, Div div);
 
 impl<R: Register, const K: usize> Lanes for Registers<R, K> {
+    type Mask = [R::Mask; K];
+
     const LANES: usize = K * R::LANES;
 
     register_by_register!(two: min max, one: sqrt abs nearest_int);
@@ -158,29 +176,23 @@ impl<R: Register, const K: usize> Lanes for Registers<R, K> {
     }
 
     #[inline(always)]
-    fn store(self, out: &mut [f32]) {
-        let out = &mut out[..Self::LANES];
+    fn columns(rows: &[f32], stride: usize) -> [Self; 4] {
+        let mut out = [Self::zero(); 4];
         for k in 0..K {
-            self.0[k].store(&mut out[k * R::LANES..(k + 1) * R::LANES]);
-        }
-    }
-
-    #[inline(always)]
-    fn if_less(a: Self, b: Self, yes: Self, no: Self) -> Self {
-        let mut out = a;
-        for k in 0..K {
-            out.0[k] = R::if_less(a.0[k], b.0[k], yes.0[k], no.0[k]);
+            let columns = R::columns(&rows[k * R::LANES * stride..], stride);
+            for c in 0..4 {
+                out[c].0[k] = columns[c];
+            }
         }
         out
     }
 
     #[inline(always)]
-    fn any_less(self, other: Self) -> bool {
-        let mut any = false;
+    fn store(self, out: &mut [f32]) {
+        let out = &mut out[..Self::LANES];
         for k in 0..K {
-            any |= self.0[k].any_less(other.0[k]);
+            self.0[k].store(&mut out[k * R::LANES..(k + 1) * R::LANES]);
         }
-        any
     }
 
     #[inline(always)]
@@ -192,12 +204,48 @@ impl<R: Register, const K: usize> Lanes for Registers<R, K> {
     }
 
     #[inline(always)]
-    fn all_less(self, other: Self) -> bool {
-        let mut all = true;
+    fn less(self, other: Self) -> [R::Mask; K] {
+        let mut mask = [self.0[0].less(other.0[0]); K];
+        for k in 1..K {
+            mask[k] = self.0[k].less(other.0[k]);
+        }
+        mask
+    }
+
+    #[inline(always)]
+    fn differs(self, other: Self) -> [R::Mask; K] {
+        let mut mask = [self.0[0].differs(other.0[0]); K];
+        for k in 1..K {
+            mask[k] = self.0[k].differs(other.0[k]);
+        }
+        mask
+    }
+
+    #[inline(always)]
+    fn and(a: [R::Mask; K], b: [R::Mask; K]) -> [R::Mask; K] {
+        let mut mask = a;
         for k in 0..K {
-            all &= self.0[k].all_less(other.0[k]);
+            mask[k] = R::and(a[k], b[k]);
+        }
+        mask
+    }
+
+    #[inline(always)]
+    fn all(mask: [R::Mask; K]) -> bool {
+        let mut all = true;
+        for mask in mask {
+            all &= R::all(mask);
         }
         all
+    }
+
+    #[inline(always)]
+    fn select(mask: [R::Mask; K], yes: Self, no: Self) -> Self {
+        let mut out = no;
+        for k in 0..K {
+            out.0[k] = R::select(mask[k], yes.0[k], no.0[k]);
+        }
+        out
     }
 }
 
@@ -232,6 +280,8 @@ mod tests {
         fn run<L: Lanes, Wide: Lanes>(self) {
             compare::<L>();
             compare::<Wide>();
+            columns::<L>();
+            columns::<Wide>();
             bytes::<L>();
             bytes::<Wide>();
         }
@@ -274,7 +324,16 @@ mod tests {
             check2(x.abs(), &a, &b, |a, _| a.abs());
             check2(x.sqrt(), &a, &b, |a, _| a.sqrt());
             check2(x.nearest_int(), &a, &b, |a, _| nearest_int(a) as f32);
-            check2(L::if_less(x, y, x, L::splat(7.0)), &a, &b, |a, b| if a < b { a } else { 7.0 });
+            let seven = L::splat(7.0);
+            check2(L::select(x.less(y), x, seven), &a, &b, |a, b| if a < b { a } else { 7.0 });
+            check2(L::select(x.differs(y), x, seven), &a, &b, |a, b| if a != b { a } else { 7.0 });
+            let both = L::and(x.less(y), x.less(seven));
+            check2(
+                L::select(both, x, seven),
+                &a,
+                &b,
+                |a, b| if a < b && a < 7.0 { a } else { 7.0 },
+            );
             check2(x.nearest_int_clamped(-4.0, 3.0), &a, &b, |a, _| {
                 nearest_int(a).clamp(-4, 3) as f32
             });
@@ -285,11 +344,20 @@ mod tests {
                 });
             }
             let all = a.iter().zip(&b).all(|(a, b)| a < b);
-            assert_eq!(x.all_less(y), all);
-            let any = a.iter().zip(&b).any(|(a, b)| a < b);
-            assert_eq!(x.any_less(y), any);
+            assert_eq!(L::all(x.less(y)), all);
         }
-        assert!(L::splat(1.0).all_less(L::splat(2.0)));
+        assert!(L::all(L::splat(1.0).less(L::splat(2.0))));
+    }
+
+    fn columns<L: Lanes>() {
+        let rows: Vec<f32> = (0..L::LANES * 5 - 1).map(|i| i as f32).collect();
+        for (c, column) in L::columns(&rows, 5).into_iter().enumerate() {
+            let mut out = vec![0.0; L::LANES];
+            column.store(&mut out);
+            for (t, value) in out.into_iter().enumerate() {
+                assert_eq!(value, (t * 5 + c) as f32);
+            }
+        }
     }
 
     fn bytes<L: Lanes>() {

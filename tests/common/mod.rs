@@ -10,6 +10,7 @@ pub mod gguf;
 pub mod reference;
 pub mod rounding;
 pub mod run;
+pub mod torch;
 
 /// How far two vectors may be apart: `max_abs` for every element, `cosine` for the whole. Both,
 /// because a few wrong channels hide in a cosine, and small values all wrong hide in `max_abs`.

@@ -4,9 +4,9 @@
 
 use std::fmt::Write as _;
 
-/// Names of a score column.
+/// Names of a score column. SICK has a `label` for entailment beside its `relatedness_score`.
 pub(super) const SCORES: [&str; 7] =
-    ["score", "label", "similarity", "quality", "gold", "relatedness_score", "similarity_score"];
+    ["score", "relatedness_score", "similarity_score", "label", "similarity", "quality", "gold"];
 
 /// Names of the two text columns.
 pub(super) const TEXTS: [(&str, &str); 6] = [

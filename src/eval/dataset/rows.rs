@@ -1,4 +1,4 @@
-//! The three file formats, read into pairs.
+//! The text formats, read into pairs.
 //!
 //! In: the bytes of a file. Out: its pairs, or the first bad line.
 
@@ -8,13 +8,13 @@ use std::str;
 use serde_json::Value;
 
 use super::columns::{known_names, Columns, SCORES, TEXTS};
-use super::Pair;
+use super::{parquet, Pair};
 use crate::error::{Error, Result};
 
 /// Longest line (CSV: longest record) that is read.
-const MAX_LINE_BYTES: usize = 1 << 20;
+pub(super) const MAX_LINE_BYTES: usize = 1 << 20;
 /// Most pairs of one file.
-const MAX_PAIRS: usize = 1 << 20;
+pub(super) const MAX_PAIRS: usize = 1 << 20;
 
 /// What a file holds.
 #[derive(Debug, Default)]
@@ -25,6 +25,11 @@ pub(super) struct Rows {
 
 /// Reads at most `limit` pairs.
 pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>) -> Result<Rows> {
+    let is_parquet =
+        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+    if is_parquet || bytes.starts_with(parquet::MAGIC) {
+        return parquet::read(path, bytes, limit);
+    }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut reader = Reader { path, limit, columns: None, rows: Rows::default() };
     match Format::of(path, bytes)? {

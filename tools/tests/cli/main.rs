@@ -1,0 +1,12 @@
+//! Runs the binary: what it prints, what it ends with, which files it leaves.
+
+mod bad_checkpoints;
+mod bad_ggufs;
+mod convert;
+mod embed;
+mod eval;
+mod interrupts;
+mod model_file;
+mod output;
+mod usage;
+mod workplace;
