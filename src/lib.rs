@@ -16,6 +16,7 @@ pub mod eval;
 #[allow(unsafe_code)]
 pub mod ggml;
 pub mod gguf;
+pub mod imatrix;
 #[allow(unsafe_code)]
 mod mmap;
 pub mod model;

@@ -75,9 +75,16 @@ pub(super) struct Weights {
     pub(super) output: Index, // {C, V}
 }
 
+/// What was found: the tensors in their places, and what each [`Index`] stands for.
+pub(super) struct Resolved {
+    pub(super) weights: Weights,
+    pub(super) mapped: Vec<MappedTensor>,
+    pub(super) names: Vec<String>,
+}
+
 /// Finds the tensors of an RWKV-6 model in `file`.
-pub(super) fn resolve(file: &GgufFile, hparams: &Hparams) -> Result<(Weights, Vec<MappedTensor>)> {
-    let mut finder = Finder { file, mapped: Vec::with_capacity(file.tensors().len()) };
+pub(super) fn resolve(file: &GgufFile, hparams: &Hparams) -> Result<Resolved> {
+    let mut finder = Finder { file, mapped: Vec::new(), names: Vec::new() };
     let (c, v) = (hparams.n_embd, hparams.n_vocab);
     let weights = Weights {
         token_embd: finder.matrix("token_embd.weight", &[c, v])?,
@@ -88,12 +95,13 @@ pub(super) fn resolve(file: &GgufFile, hparams: &Hparams) -> Result<(Weights, Ve
         output_norm: finder.norm("output_norm", c)?,
         output: finder.matrix("output.weight", &[c, v])?,
     };
-    Ok((weights, finder.mapped))
+    Ok(Resolved { weights, mapped: finder.mapped, names: finder.names })
 }
 
 struct Finder<'a> {
     file: &'a GgufFile,
     mapped: Vec<MappedTensor>,
+    names: Vec<String>,
 }
 
 impl Finder<'_> {
@@ -186,6 +194,7 @@ impl Finder<'_> {
         let offset =
             usize::try_from(start).map_err(|_| Error::malformed(path, "too large to map"))?;
         self.mapped.push(MappedTensor { ty: found.ty, shape: found.shape, offset });
+        self.names.push(name.to_owned());
         Ok(self.mapped.len() - 1)
     }
 }
