@@ -50,6 +50,7 @@ pub struct Job {
     pub path: PathBuf,
     layout: Layout,
     weights: importance::Weights,
+    imatrix: Option<PathBuf>,
 }
 
 impl Job {
@@ -81,7 +82,8 @@ impl Job {
         }
         let tensors = plan.rows.iter().map(|row| (row.name.clone(), row.to, row.shape));
         let layout = Layout::new(&metadata, tensors.collect())?;
-        Ok(Self { plan, path, layout, weights })
+        let imatrix = imatrix.map(|imatrix| imatrix.path.clone());
+        Ok(Self { plan, path, layout, weights, imatrix })
     }
 
     /// Size of the file.
@@ -153,7 +155,7 @@ pub fn run(
 fn check_outputs(source: &dyn TensorSource, jobs: &[Job]) -> Result<()> {
     for job in jobs {
         let Ok(out) = job.path.canonicalize() else { continue };
-        for input in source.inputs() {
+        for input in source.inputs().into_iter().chain(job.imatrix.as_deref()) {
             if input.canonicalize().is_ok_and(|input| input == out) {
                 let what = format!("{}: output is also an input", job.path.display());
                 return Err(Error::argument(what));

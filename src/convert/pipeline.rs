@@ -18,8 +18,9 @@ use crate::progress::Progress;
 use crate::quant;
 use crate::recipe::Plan;
 
-/// Weights in a piece, roughly: 4 MiB as f32.
-const PIECE: usize = 1 << 20;
+/// Weights in a piece, roughly: 1 MiB as f32, so that a piece stays in the cache from the read to
+/// the last type it is quantized to.
+const PIECE: usize = 1 << 18;
 
 /// A file being written.
 pub(super) struct Output<'a> {
@@ -150,18 +151,19 @@ impl Work<'_> {
         }
         let tensor = &self.source.tensors()[piece.tensor];
         let [n_cols, rows_per_matrix, ..] = tensor.shape.ne();
-        scratch.values.resize(piece.n, 0.0);
-        self.source.read(piece.tensor, piece.first, &mut scratch.values)?;
-        self.check_source(piece, &scratch.values)?;
+        let Scratch { values, bytes, back } = scratch;
+        let values = at_least(values, piece.n);
+        self.source.read(piece.tensor, piece.first, values)?;
+        self.check_source(piece, values)?;
         let mut errors = Vec::new();
         for wanted in &self.wanted[piece.tensor] {
             let ty = wanted.ty;
             let row_bytes = ty.row_bytes(n_cols).expect("a plan names types that fill the rows");
-            scratch.bytes.resize(row_bytes * (piece.n / n_cols), 0);
+            let bytes = at_least(bytes, row_bytes * (piece.n / n_cols));
             let first_row = piece.first / n_cols;
             let rows = Rows { n_cols, first: first_row, per_matrix: rows_per_matrix };
-            quantize(wanted, rows, &scratch.values, &mut scratch.bytes);
-            if !ggml::all_finite(ty, &scratch.bytes) {
+            quantize(wanted, rows, values, bytes);
+            if !ggml::all_finite(ty, bytes) {
                 let what = format!(
                     "tensor {:?}: a value near element {} is too large for {ty}; choose a wider type",
                     tensor.name, piece.first
@@ -169,14 +171,14 @@ impl Work<'_> {
                 return Err(Error::non_finite(self.source.path(), what));
             }
             if self.measure_errors {
-                scratch.back.resize(piece.n, 0.0);
-                ggml::to_f32(ty, &scratch.bytes, &mut scratch.back);
+                let back = at_least(back, piece.n);
+                ggml::to_f32(ty, bytes, back);
                 let first_block = piece.first / ty.block_len();
-                errors.push(Sums::of(&scratch.values, &scratch.back, ty.block_len(), first_block));
+                errors.push(Sums::of(values, back, ty.block_len(), first_block));
             }
             let offset = (first_row * row_bytes) as u64;
             for place in &wanted.places {
-                self.outputs[place.output].writer.write_at(place.row, offset, &scratch.bytes)?;
+                self.outputs[place.output].writer.write_at(place.row, offset, bytes)?;
             }
         }
         self.progress.advance(piece.n as u64);
@@ -219,6 +221,15 @@ impl Work<'_> {
         files.iter_mut().for_each(|file| file.tensors.sort_by_key(|tensor| tensor.row));
         ConvertReport { files }
     }
+}
+
+/// The first `n` elements of a buffer that grows when it must: what is there is overwritten, so
+/// nothing is cleared.
+fn at_least<T: Copy + Default>(buffer: &mut Vec<T>, n: usize) -> &mut [T] {
+    if buffer.len() < n {
+        buffer.resize(n, T::default());
+    }
+    &mut buffer[..n]
 }
 
 /// False if a value is NaN or infinite. Zero times such a value is NaN, which stays in the sum;

@@ -4,6 +4,7 @@
 //! keeps its true scale), one token after the other. A matrix of shape `[out, in]` is applied by
 //! `matvec`, one of shape `[in, out]` (the low-rank factors) by `vecmat`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -32,6 +33,8 @@ pub struct Reference {
     pub head_eps: f64,
     /// By Hugging Face name. Public so that a test can nudge one.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Sums of the squares of what every matrix was applied to, by Hugging Face name.
+    pub squares: RefCell<BTreeMap<String, Vec<f64>>>,
 }
 
 /// The recurrence of one layer.
@@ -99,6 +102,7 @@ impl Reference {
             eps,
             head_eps: eps * divisor * divisor,
             tensors,
+            squares: RefCell::default(),
         }
     }
 
@@ -183,12 +187,14 @@ impl Reference {
 
     /// The inputs of decay, key, value, receptance and gate; `z`: `[5 * E]`.
     fn mixed_inputs(&self, il: usize, a: &[f64], sx: &[f64], z: &[f64]) -> [Vec<f64>; 5] {
-        let w2 = &self.tensors[&format!("rwkv.blocks.{il}.attention.time_maa_w2")]; // [5, E, C]
+        let name = format!("rwkv.blocks.{il}.attention.time_maa_w2");
+        let w2 = &self.tensors[&name]; // [5, E, C]
         let e = w2.shape[1];
         std::array::from_fn(|c| {
             let letter = ["w", "k", "v", "r", "g"][c];
             let maa = self.data(&format!("rwkv.blocks.{il}.attention.time_maa_{letter}"));
             let slice = &w2.data[c * e * self.n_embd..][..e * self.n_embd];
+            self.count(&name, &z[c * e..][..e], c * e, 5 * e);
             let mut m = vecmat(slice, &z[c * e..][..e]);
             add(&mut m, maa);
             lerp(a, sx, &m)
@@ -267,12 +273,23 @@ impl Reference {
 
     /// W x for W of `[out, in]`.
     fn matvec(&self, name: &str, x: &[f64]) -> Vec<f64> {
+        self.count(name, x, 0, x.len());
         self.data(name).chunks(x.len()).map(|row| dot(row, x)).collect()
     }
 
     /// x W for W of `[in, out]`.
     fn vecmat(&self, name: &str, x: &[f64]) -> Vec<f64> {
+        self.count(name, x, 0, x.len());
         vecmat(self.data(name), x)
+    }
+
+    /// Adds the squares of `x` to those of matrix `name`, from column `first` of `n_cols` on.
+    fn count(&self, name: &str, x: &[f64], first: usize, n_cols: usize) {
+        let mut all = self.squares.borrow_mut();
+        let sums = all.entry(name.to_owned()).or_insert_with(|| vec![0.0; n_cols]);
+        for (sum, x) in sums[first..].iter_mut().zip(x) {
+            *sum += x * x;
+        }
     }
 }
 
