@@ -49,6 +49,28 @@ pub(super) struct Sums {
 /// Sums in flight at once, so that the loop runs in registers; the order is fixed.
 const LANES: usize = 8;
 
+/// Sums of one block.
+#[derive(Default)]
+struct Lanes {
+    squares: [f64; LANES],
+    source_squares: [f64; LANES],
+    max_abs: [f64; LANES],
+}
+
+impl Lanes {
+    #[inline(always)]
+    fn add(&mut self, lane: usize, x: f32, y: f32) {
+        let (x, y) = (f64::from(x), f64::from(y));
+        let difference = (x - y).abs();
+        self.squares[lane] += difference * difference;
+        self.source_squares[lane] += x * x;
+        // Not `max`, which asks for NaN each time: both sides are finite here.
+        if difference > self.max_abs[lane] {
+            self.max_abs[lane] = difference;
+        }
+    }
+}
+
 impl Sums {
     /// Compares `values` with what `back` says they have become, in blocks of `block_len`. The
     /// first block has number `first_block`.
@@ -56,24 +78,22 @@ impl Sums {
         let mut sums = Self { n: values.len(), worst_block: first_block, ..Self::default() };
         let blocks = values.chunks(block_len).zip(back.chunks(block_len));
         for (i, (values, back)) in blocks.enumerate() {
-            let (mut squares, mut source, mut largest) =
-                ([0f64; LANES], [0f64; LANES], [0f64; LANES]);
-            for (values, back) in values.chunks(LANES).zip(back.chunks(LANES)) {
-                for (lane, (&x, &y)) in values.iter().zip(back).enumerate() {
-                    let (x, y) = (f64::from(x), f64::from(y));
-                    let difference = (x - y).abs();
-                    squares[lane] += difference * difference;
-                    source[lane] += x * x;
-                    largest[lane] = largest[lane].max(difference);
+            let mut lanes = Lanes::default();
+            let (whole, whole_back) = (values.chunks_exact(LANES), back.chunks_exact(LANES));
+            let rest = whole.remainder().iter().zip(whole_back.remainder());
+            for (values, back) in whole.zip(whole_back) {
+                for lane in 0..LANES {
+                    lanes.add(lane, values[lane], back[lane]);
                 }
             }
-            let block: f64 = squares.iter().sum();
+            rest.enumerate().for_each(|(lane, (&x, &y))| lanes.add(lane, x, y));
+            let block: f64 = lanes.squares.iter().sum();
             if block > sums.worst_squares {
                 (sums.worst_block, sums.worst_squares) = (first_block + i, block);
             }
             sums.squares += block;
-            sums.source_squares += source.iter().sum::<f64>();
-            sums.max_abs = largest.iter().fold(sums.max_abs, |a, &b| a.max(b));
+            sums.source_squares += lanes.source_squares.iter().sum::<f64>();
+            sums.max_abs = lanes.max_abs.iter().fold(sums.max_abs, |a, &b| a.max(b));
         }
         sums
     }

@@ -60,7 +60,8 @@ impl Entry {
     /// Sums of squares, matrix after matrix, and the number of rows that went into each matrix.
     /// `None` unless there are matrices of one width, and every number is finite and not negative.
     pub fn new(sums: Vec<f32>, counts: Vec<f32>) -> Option<Self> {
-        let whole = !counts.is_empty() && !sums.is_empty() && sums.len() % counts.len() == 0;
+        let whole =
+            !counts.is_empty() && !sums.is_empty() && sums.len().is_multiple_of(counts.len());
         let sound = |values: &[f32]| values.iter().all(|&x| x.is_finite() && x >= 0.0);
         (whole && sound(&sums) && sound(&counts)).then_some(Self { sums, counts })
     }
