@@ -50,6 +50,7 @@ pub mod ggml;
 pub mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod imatrix;
 #[allow(unsafe_code)]
 mod mmap;
 pub mod model;

@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use comfy_table::{presets, CellAlignment, Table};
-use rwkvq::convert::{self, ConvertOptions, Job, TensorSource};
+use rwkvq::convert::{self, ConvertOptions, FileReport, Job, TensorSource};
+use rwkvq::imatrix::Imatrix;
 use rwkvq::recipe::Recipe;
 use rwkvq::{Progress, Result};
 use serde_json::{json, Value};
@@ -32,6 +33,9 @@ pub struct Args {
     /// World vocabulary to use instead of the folder's own
     #[arg(long)]
     vocab: Option<PathBuf>,
+    /// Importance matrix: a GGUF of rwkvq imatrix or llama-imatrix, or an older .dat
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
     /// Check everything, print the plan, write nothing
     #[arg(long)]
     dry_run: bool,
@@ -41,10 +45,11 @@ pub struct Args {
     /// Replace files that exist
     #[arg(long)]
     overwrite: bool,
-    /// Print what was done, or the plan, as JSON
+    /// Print what was done with the error of each tensor, or the plan, as JSON
     #[arg(long)]
     json: bool,
-    /// Say what was not believed in the source and which types were replaced
+    /// Say what was not believed in the source, which types were replaced, and the error of each
+    /// tensor
     #[arg(long, short)]
     verbose: bool,
 }
@@ -53,28 +58,35 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let recipes = args.preset.iter().map(|name| Recipe::open(name)).collect::<Result<Vec<_>>>()?;
     let bar = Bar::new(interrupted, args.verbose);
     let source = convert::open(source::model(&args.src, &bar)?, args.vocab.clone())?;
+    let imatrix = args.imatrix.as_ref().map(Imatrix::open).transpose()?;
     let paths = convert::output_paths(source.name(), &recipes, &args.output)?;
     let jobs = recipes
         .iter()
         .zip(paths)
-        .map(|(recipe, path)| Job::new(source.as_ref(), recipe, path))
+        .map(|(recipe, path)| Job::weighted(source.as_ref(), recipe, imatrix.as_ref(), path))
         .collect::<Result<Vec<_>>>()?;
-    tell(source.as_ref(), &jobs, &bar);
+    tell(source.as_ref(), &jobs, imatrix.as_ref(), &bar);
     if args.dry_run {
         return print_plans(&jobs, args.json);
     }
-    let mut options = ConvertOptions { overwrite: args.overwrite, ..Default::default() };
+    let measure_errors = args.json || args.verbose;
+    let mut options =
+        ConvertOptions { overwrite: args.overwrite, measure_errors, ..Default::default() };
     options.n_threads = args.threads.unwrap_or(options.n_threads);
     let start = Instant::now();
-    let result = convert::run(source.as_ref(), &jobs, options, &bar);
+    let report = convert::run(source.as_ref(), &jobs, options, &bar);
     bar.clear();
-    result?;
+    let report = report?;
     let seconds = start.elapsed().as_secs_f64();
     if args.json {
-        let files: Vec<_> = jobs.iter().map(summary).collect();
+        let files: Vec<_> =
+            jobs.iter().zip(&report.files).map(|(job, errors)| done_json(job, errors)).collect();
         return print(&format!("{:#}\n", json!({ "seconds": seconds, "files": files })));
     }
-    for job in &jobs {
+    for (job, errors) in jobs.iter().zip(&report.files) {
+        if args.verbose {
+            eprintln!("{}", errors_table(job, errors));
+        }
         let size = human_bytes(job.file_bytes());
         let bpw = job.plan.bits_per_weight();
         eprintln!("{}  {size}  {bpw:.3} bits per weight", job.path.display());
@@ -84,7 +96,7 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
 }
 
 /// Warnings always; notes when asked for.
-fn tell(source: &dyn TensorSource, jobs: &[Job], bar: &Bar) {
+fn tell(source: &dyn TensorSource, jobs: &[Job], imatrix: Option<&Imatrix>, bar: &Bar) {
     for warning in source.warnings() {
         eprintln!("warning: {warning}");
     }
@@ -92,6 +104,9 @@ fn tell(source: &dyn TensorSource, jobs: &[Job], bar: &Bar) {
         bar.note(note);
     }
     for job in jobs {
+        if imatrix.is_some() {
+            tell_coverage(job, bar);
+        }
         let replaced = job.plan.rows.iter().filter_map(|row| Some((row, row.instead_of?)));
         for (row, wanted) in replaced.clone() {
             let (name, n) = (&row.name, row.shape.n_cols());
@@ -105,6 +120,66 @@ fn tell(source: &dyn TensorSource, jobs: &[Job], bar: &Bar) {
             eprintln!("warning: {}: {n} tensors get another type, as their rows do not fill the blocks (--verbose names them)", job.plan.preset);
         }
     }
+}
+
+/// Which quantized tensors the importance matrix says nothing about.
+fn tell_coverage(job: &Job, bar: &Bar) {
+    let preset = &job.plan.preset;
+    let quantized = job.plan.rows.iter().filter(|row| row.to.is_quantized() && row.to != row.from);
+    let (with, without): (Vec<_>, Vec<_>) = quantized.partition(|row| row.weighted);
+    for row in &without {
+        bar.note(&format!("{preset}: {}: not in the importance matrix", row.name));
+    }
+    if with.is_empty() {
+        eprintln!("warning: {preset}: the importance matrix covers no tensor that is quantized");
+    }
+}
+
+/// The error of each tensor that was quantized.
+fn errors_table(job: &Job, errors: &FileReport) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["tensor", "type", "rmse", "relative", "max abs", "worst block", "its rmse"]);
+    for error in &errors.tensors {
+        let row = &job.plan.rows[error.row];
+        table.add_row([
+            row.name.clone(),
+            row.to.to_string(),
+            format!("{:.3e}", error.rmse),
+            format!("{:.4}", error.relative),
+            format!("{:.3e}", error.max_abs),
+            error.worst_block.to_string(),
+            format!("{:.3e}", error.worst_block_rmse),
+        ]);
+    }
+    for column in 2..7 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn done_json(job: &Job, errors: &FileReport) -> Value {
+    let mut done = summary(job);
+    let tensors: Vec<_> = errors
+        .tensors
+        .iter()
+        .map(|error| {
+            let row = &job.plan.rows[error.row];
+            json!({
+                "name": row.name,
+                "type": row.to.name(),
+                "rmse": error.rmse,
+                "relative_rmse": error.relative,
+                "max_abs_error": error.max_abs,
+                "worst_block": error.worst_block,
+                "worst_block_rmse": error.worst_block_rmse,
+            })
+        })
+        .collect();
+    done["tensor_errors"] = Value::Array(tensors);
+    done
 }
 
 fn summary(job: &Job) -> Value {
@@ -171,6 +246,7 @@ fn plan_json(job: &Job) -> Value {
                 "offset": offset,
                 "why": row.why,
                 "instead_of": row.instead_of.map(|ty| ty.name()),
+                "imatrix": row.weighted,
             })
         })
         .collect();

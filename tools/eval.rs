@@ -171,8 +171,12 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
         .map(|(recipe, path)| Job::new(source.as_ref(), recipe, path))
         .collect::<Result<Vec<_>>>()?;
     let n_threads = options.session.n_threads;
-    let converted =
-        convert::run(source.as_ref(), &jobs, ConvertOptions { n_threads, overwrite: false }, bar);
+    let converted = convert::run(
+        source.as_ref(),
+        &jobs,
+        ConvertOptions { n_threads, ..Default::default() },
+        bar,
+    );
     bar.clear();
     converted?;
     let levels =

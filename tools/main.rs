@@ -5,6 +5,7 @@ mod embed;
 mod embed_format;
 mod eval;
 mod exit;
+mod imatrix;
 mod inspect;
 mod make_checkpoint;
 mod output;
@@ -27,6 +28,7 @@ struct Cli {
 enum Verb {
     Convert(convert::Args),
     Inspect(inspect::Args),
+    Imatrix(imatrix::Args),
     Embed(embed::Args),
     Eval(Box<eval::Args>),
     MakeCheckpoint(make_checkpoint::Args),
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Convert(args) => convert::run(&args, interrupts),
         Verb::Inspect(args) => inspect::run(&args),
+        Verb::Imatrix(args) => imatrix::run(&args, interrupts),
         Verb::Embed(args) => embed::run(&args, interrupts),
         Verb::Eval(args) => eval::run(&args, interrupts),
         Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),

@@ -41,3 +41,12 @@ pub const TOKENIZER_MODEL: &str = "tokenizer.ggml.model";
 pub const TOKENS: &str = "tokenizer.ggml.tokens";
 /// Array of i32.
 pub const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
+
+/// string: the importance matrix that the weights were quantized with.
+pub const IMATRIX_FILE: &str = "quantize.imatrix.file";
+/// string: the text it was measured on.
+pub const IMATRIX_DATASET: &str = "quantize.imatrix.dataset";
+/// u32: matrices it covers.
+pub const IMATRIX_ENTRIES: &str = "quantize.imatrix.entries_count";
+/// u32: chunks of text that were run.
+pub const IMATRIX_CHUNKS: &str = "quantize.imatrix.chunks_count";

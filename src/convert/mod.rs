@@ -4,20 +4,24 @@
 
 mod checkpoint_source;
 mod gguf_source;
+mod importance;
 mod metadata;
 mod pipeline;
+mod report;
 mod source;
 
 use std::path::{Path, PathBuf};
 
 pub use checkpoint_source::CheckpointSource;
 pub use gguf_source::GgufSource;
+pub use report::{ConvertReport, FileReport, TensorError};
 pub use source::{open, TensorSource};
 
 use crate::error::{Error, Result};
 use crate::gguf::{Layout, Writer};
+use crate::imatrix::Imatrix;
 use crate::progress::Progress;
-use crate::recipe::{Plan, Recipe};
+use crate::recipe::{Plan, PlanTensor, Recipe, TensorLayout};
 
 /// Each thread holds a few pieces of tensors in memory.
 const MAX_THREADS: usize = 512;
@@ -29,12 +33,14 @@ pub struct ConvertOptions {
     pub n_threads: usize,
     /// Replace files that exist.
     pub overwrite: bool,
+    /// Measure what quantization costs, for the [`ConvertReport`]: every tensor is read back.
+    pub measure_errors: bool,
 }
 
 impl Default for ConvertOptions {
     fn default() -> Self {
         let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { n_threads, overwrite: false }
+        Self { n_threads, overwrite: false, measure_errors: false }
     }
 }
 
@@ -46,17 +52,41 @@ pub struct Job {
     /// Its path.
     pub path: PathBuf,
     layout: Layout,
+    weights: importance::Weights,
+    imatrix: Option<PathBuf>,
 }
 
 impl Job {
     /// Plans the file `path` from `source` by `recipe`, its header included. Writes nothing.
     pub fn new(source: &dyn TensorSource, recipe: &Recipe, path: PathBuf) -> Result<Self> {
+        Self::weighted(source, recipe, None, path)
+    }
+
+    /// As [`new`](Self::new), with the weights of an importance matrix for the tensors that it
+    /// covers. An entry of the wrong length is an error. A preset that is a converter's direct
+    /// output has no use for one.
+    pub fn weighted(
+        source: &dyn TensorSource,
+        recipe: &Recipe,
+        imatrix: Option<&Imatrix>,
+        path: PathBuf,
+    ) -> Result<Self> {
         let order = source.layout(recipe.layout);
-        let plan = Plan::new(recipe, order, source.n_layer(), source.tensors())?;
-        let metadata = source.metadata(recipe.file_type, order)?;
+        let imatrix = imatrix.filter(|_| order == TensorLayout::Quantized);
+        let covers = |tensor: &PlanTensor| {
+            imatrix.is_some_and(|imatrix| importance::covers(imatrix, tensor))
+        };
+        let plan = Plan::new(recipe, order, source.n_layer(), source.tensors(), &covers)?;
+        let mut metadata = source.metadata(recipe.file_type, order)?;
+        let mut weights = vec![None; plan.rows.len()];
+        if let Some(imatrix) = imatrix {
+            weights = importance::weights(imatrix, source, &plan)?;
+            importance::describe(imatrix, &mut metadata);
+        }
         let tensors = plan.rows.iter().map(|row| (row.name.clone(), row.to, row.shape));
         let layout = Layout::new(&metadata, tensors.collect())?;
-        Ok(Self { plan, path, layout })
+        let imatrix = imatrix.map(|imatrix| imatrix.path.clone());
+        Ok(Self { plan, path, layout, weights, imatrix })
     }
 
     /// Size of the file.
@@ -93,13 +123,13 @@ pub fn output_paths(name: &str, recipes: &[Recipe], out: &Path) -> Result<Vec<Pa
 }
 
 /// Writes all `jobs` from one read of `source`. On any error, and when `progress` cancels,
-/// nothing is left behind.
+/// nothing is left behind. The report is empty unless the options ask for it.
 pub fn run(
     source: &dyn TensorSource,
     jobs: &[Job],
     options: ConvertOptions,
     progress: &dyn Progress,
-) -> Result<()> {
+) -> Result<ConvertReport> {
     if !(1..=MAX_THREADS).contains(&options.n_threads) {
         let n = options.n_threads;
         return Err(Error::argument(format!("{n} threads: give 1 to {MAX_THREADS}")));
@@ -118,18 +148,19 @@ pub fn run(
     let outputs: Vec<_> = jobs
         .iter()
         .zip(&writers)
-        .map(|(job, writer)| pipeline::Output { plan: &job.plan, writer })
+        .map(|(job, writer)| pipeline::Output { plan: &job.plan, weights: &job.weights, writer })
         .collect();
-    pipeline::run(source, &outputs, options.n_threads, progress)?;
+    let report = pipeline::run(source, &outputs, options, progress)?;
     drop(outputs);
-    writers.into_iter().try_for_each(Writer::finish)
+    writers.into_iter().try_for_each(Writer::finish)?;
+    Ok(report)
 }
 
 /// No output may be a file that is read.
 fn check_outputs(source: &dyn TensorSource, jobs: &[Job]) -> Result<()> {
     for job in jobs {
         let Ok(out) = job.path.canonicalize() else { continue };
-        for input in source.inputs() {
+        for input in source.inputs().into_iter().chain(job.imatrix.as_deref()) {
             if input.canonicalize().is_ok_and(|input| input == out) {
                 let what = format!("{}: output is also an input", job.path.display());
                 return Err(Error::argument(what));

@@ -98,6 +98,11 @@ impl Executor {
         unsafe { sys::ggml_backend_tensor_get(tensor, out.as_mut_ptr().cast(), 0, out.len() * 4) };
     }
 
+    /// Dimensions of a node of the loaded graph.
+    pub fn ne(&self, node: Node) -> [usize; 4] {
+        self.graph.as_ref().expect("a graph is loaded").ne(node)
+    }
+
     /// Runs the loaded graph.
     pub fn compute(&mut self) -> Result<()> {
         let graph = self.graph.as_ref().expect("a graph is loaded");

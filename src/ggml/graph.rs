@@ -248,7 +248,7 @@ impl Graph {
         self.expand(copy);
     }
 
-    /// Sums, or takes the maximum or the last, of the rows of each segment of `x` `{n_cols, n}`.
+    /// Sums the rows (or their squares), or takes the maximum or the last, of the rows of each segment of `x` `{n_cols, n}`.
     /// `segments` holds pairs (first row, end row); an empty pair leaves its output row undefined.
     /// Result: `{n_cols, n_segments}`. CPU only.
     pub fn pool(&mut self, x: Node, segments: Node, how: SegmentPool) -> Node {

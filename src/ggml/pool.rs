@@ -15,6 +15,8 @@ pub enum SegmentPool {
     Max,
     /// The last row.
     Last,
+    /// The sum of the squares of its elements, accumulated in f64.
+    SumOfSquares,
 }
 
 /// Pools columns `[n_cols * ith / nth, n_cols * (ith + 1) / nth)` of every segment.
@@ -56,15 +58,9 @@ pub(super) unsafe extern "C" fn pool_segments(
 
 fn pool<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, how: usize, out: &mut [f32]) {
     if how == SegmentPool::Sum as usize {
-        let mut sums = vec![0f64; out.len()];
-        for row in rows {
-            for (sum, &value) in sums.iter_mut().zip(row) {
-                *sum += f64::from(value);
-            }
-        }
-        for (o, sum) in out.iter_mut().zip(sums) {
-            *o = sum as f32;
-        }
+        sum(rows, out, |value| value);
+    } else if how == SegmentPool::SumOfSquares as usize {
+        sum(rows, out, |value| value * value);
     } else if how == SegmentPool::Max as usize {
         out.fill(f32::NEG_INFINITY);
         for row in rows {
@@ -75,5 +71,17 @@ fn pool<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, how: usize, out: &mu
         }
     } else if let Some(row) = rows.last() {
         out.copy_from_slice(row);
+    }
+}
+
+fn sum<'a>(rows: impl Iterator<Item = &'a [f32]>, out: &mut [f32], term: impl Fn(f64) -> f64) {
+    let mut sums = vec![0f64; out.len()];
+    for row in rows {
+        for (sum, &value) in sums.iter_mut().zip(row) {
+            *sum += term(f64::from(value));
+        }
+    }
+    for (o, sum) in out.iter_mut().zip(sums) {
+        *o = sum as f32;
     }
 }

@@ -142,7 +142,7 @@ fn is_safe(name: &str) -> bool {
         && name.len() <= 1024
         && steps.clone().all(|step| matches!(step, Component::Normal(_)))
         && steps.count() == name.split('/').count()
-        && !name.contains(['\\', '\0', '\n', '\r'])
+        && !name.contains(|c: char| c == '\\' || c.is_control())
         && name.split('/').all(|step| step.len() <= 255)
 }
 

@@ -20,8 +20,8 @@ use crate::gguf::GgufFile;
 use crate::tokenizer::{Tokenizer, WorldVocab};
 
 pub use layers::{Layer, LayerSelection};
-pub use session::{Pooled, Session, SessionOptions, Workload};
-use weights::Weights;
+pub use session::{InputSquares, Pooled, Session, SessionOptions, Workload};
+use weights::{Resolved, Weights};
 
 pub use crate::ggml::SegmentPool;
 
@@ -31,6 +31,7 @@ pub struct Model {
     file: GgufFile,
     hparams: Hparams,
     weights: Weights,
+    names: Vec<String>,
     tensors: Arc<MappedTensors>,
     tokenizer: OnceLock<Tokenizer>,
 }
@@ -47,9 +48,9 @@ impl Model {
             return Err(Error::unsupported(path, what));
         }
         let hparams = hparams::from_gguf(&file)?;
-        let (weights, mapped) = weights::resolve(&file, &hparams)?;
+        let Resolved { weights, mapped, names } = weights::resolve(&file, &hparams)?;
         let tensors = Arc::new(MappedTensors::new(Arc::clone(file.map()), &mapped));
-        Ok(Self { file, hparams, weights, tensors, tokenizer: OnceLock::new() })
+        Ok(Self { file, hparams, weights, names, tensors, tokenizer: OnceLock::new() })
     }
 
     /// The file it was opened from.

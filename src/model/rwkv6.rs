@@ -7,7 +7,7 @@
 //! recurrence leaves it with an empty state. `shift` says for each row which row stands before
 //! it, so that the first token of a text has a row of zeros there.
 
-use super::weights::{ChannelMix, LayerWeights, Lerps, Norm, TimeMix};
+use super::weights::{ChannelMix, Index, LayerWeights, Lerps, Norm, TimeMix};
 use super::{Layer, Model};
 use crate::arch::rwkv6::GROUP_NORM_EPS;
 use crate::ggml::{Graph, Node, SegmentPool};
@@ -25,6 +25,10 @@ pub(super) struct GraphShape {
     pub(super) layers: Vec<Layer>,
     pub(super) pool: SegmentPool,
     pub(super) logits: bool,
+    /// Sum the squares of what goes into each matrix of the layers.
+    pub(super) squares: bool,
+    /// The same for the head.
+    pub(super) head_squares: bool,
 }
 
 /// Places to write to before a run and to read from after it.
@@ -45,6 +49,9 @@ pub(super) struct Io {
     pub(super) pooled: Vec<Node>,
     /// f32 `{V, n_segments}`: logits of the last row of each segment.
     pub(super) logits: Option<Node>,
+    /// Sums of squares per column of the input of a matrix, f32 `{n_in, n_segments}`: one node for
+    /// each plane of the matrix, one after the other.
+    pub(super) squares: Vec<(Index, Node)>,
 }
 
 /// Shapes of the state tensors of a model for `n_lanes` lanes.
@@ -74,6 +81,7 @@ pub(super) fn build(model: &Model, graph: &mut Graph, shape: &GraphShape) -> Io 
         segments: graph.input_i32(2 * shape.n_segments),
         pooled: Vec::new(),
         logits: None,
+        squares: Vec::new(),
     };
     Builder { model, g: graph, shape }.run(&mut io);
     io
@@ -102,10 +110,13 @@ impl Builder<'_> {
             x = self.layer(il, layer, x, io);
             self.pool(Layer::Block(il), x, io);
         }
-        if last == Some(Layer::Final) || self.shape.logits {
+        if last == Some(Layer::Final) || self.shape.logits || self.shape.head_squares {
             let halvings = hparams.halvings_before(hparams.n_layer);
             let e = self.layer_norm(x, weights.output_norm, halvings);
             self.pool(Layer::Final, e, io);
+            if self.shape.head_squares {
+                self.sum_squares(weights.output, e, io);
+            }
             if self.shape.logits {
                 // logits = W e, of the last row of each segment
                 let e = self.g.pool(e, io.segments, SegmentPool::Last);
@@ -126,7 +137,7 @@ impl Builder<'_> {
     }
 
     /// x: {C, N} -> {C, N}
-    fn layer(&mut self, il: usize, weights: &LayerWeights, x: Node, io: &Io) -> Node {
+    fn layer(&mut self, il: usize, weights: &LayerWeights, x: Node, io: &mut Io) -> Node {
         let hparams = self.model.hparams();
         let halvings = hparams.halvings_before(il);
         let a = self.layer_norm(x, weights.norm_1, halvings);
@@ -146,20 +157,20 @@ impl Builder<'_> {
         x
     }
 
-    fn time_mix(&mut self, il: usize, w: &TimeMix, a: Node, io: &Io) -> Node {
+    fn time_mix(&mut self, il: usize, w: &TimeMix, a: Node, io: &mut Io) -> Node {
         let hparams = self.model.hparams();
         let (c, s, h) = (hparams.n_embd, hparams.head_size, hparams.n_head());
         let (n, lanes) = (self.shape.n_rows, self.shape.n_lanes);
         // sx = a of the row before - a
         let sx = self.token_shift(a, STATES_PER_LAYER * il, io);
-        let [xw, xk, xv, xr, xg] = self.interpolations(w, a, sx);
+        let [xw, xk, xv, xr, xg] = self.interpolations(w, a, sx, io);
         // r = W_r xr; k = W_k xk; v = W_v xv; g = silu(W_g xg)
-        let r = self.product(w.receptance, xr);
-        let k = self.product(w.key, xk);
-        let v = self.product(w.value, xv);
-        let gate = self.product(w.gate, xg);
+        let r = self.product(w.receptance, xr, io);
+        let k = self.product(w.key, xk, io);
+        let v = self.product(w.value, xv, io);
+        let gate = self.product(w.gate, xg, io);
         let gate = self.g.silu(gate);
-        let decay = self.decay(w, xw);
+        let decay = self.decay(w, xw, io);
         // A separator adds nothing to the state and keeps nothing of it.
         let k = self.g.mul(k, io.keep);
         let decay = self.g.mul(decay, io.keep);
@@ -179,23 +190,23 @@ impl Builder<'_> {
         let o = self.g.reshape(o, &[c, n]);
         let o = self.scale_and_shift(o, w.ln);
         let o = self.g.mul(o, gate);
-        self.product(w.output, o)
+        self.product(w.output, o, io)
     }
 
     /// xw, xk, xv, xr, xg: {C, N} each.
-    fn interpolations(&mut self, w: &TimeMix, a: Node, sx: Node) -> [Node; 5] {
+    fn interpolations(&mut self, w: &TimeMix, a: Node, sx: Node, io: &mut Io) -> [Node; 5] {
         let hparams = self.model.hparams();
         let (c, e, n) = (hparams.n_embd, hparams.low_rank_mix, self.shape.n_rows);
         // z = tanh(W_1 (a + sx * lerp_x)): {5 E, N} -> {E, 5, N} -> {E, N, 5}
         let lerp_x = self.g.weight(w.lerp_x);
         let xxx = self.g.mul(sx, lerp_x);
         let xxx = self.g.add(a, xxx);
-        let z = self.product(w.w1, xxx);
+        let z = self.product(w.w1, xxx, io);
         let z = self.g.tanh(z);
         let z = self.g.reshape(z, &[e, 5, n]);
         let z = self.g.swap_rows_and_planes(z);
         // x_i = a + sx * (W_2i z_i + lerp_i): {C, N, 5}
-        let m = self.product(w.w2, z);
+        let m = self.product(w.w2, z, io);
         let lerps = self.lerps(w.lerps);
         let m = self.g.add(m, lerps);
         let m = self.g.mul(m, sx);
@@ -223,10 +234,10 @@ impl Builder<'_> {
     }
 
     /// w = exp(-exp(decay + D_2 tanh(D_1 xw))): {C, N}
-    fn decay(&mut self, w: &TimeMix, xw: Node) -> Node {
-        let d = self.product(w.decay_w1, xw);
+    fn decay(&mut self, w: &TimeMix, xw: Node, io: &mut Io) -> Node {
+        let d = self.product(w.decay_w1, xw, io);
         let d = self.g.tanh(d);
-        let d = self.product(w.decay_w2, d);
+        let d = self.product(w.decay_w2, d, io);
         let base = self.g.weight(w.decay);
         let d = self.g.add(d, base);
         let d = self.g.exp(d);
@@ -234,7 +245,7 @@ impl Builder<'_> {
         self.g.exp(d)
     }
 
-    fn channel_mix(&mut self, il: usize, w: &ChannelMix, f: Node, io: &Io) -> Node {
+    fn channel_mix(&mut self, il: usize, w: &ChannelMix, f: Node, io: &mut Io) -> Node {
         let sx = self.token_shift(f, STATES_PER_LAYER * il + 1, io);
         let mut lerp = |index| {
             let weight = self.g.weight(index);
@@ -243,11 +254,11 @@ impl Builder<'_> {
         };
         let (xk, xr) = (lerp(w.lerp_k), lerp(w.lerp_r));
         // c = sigmoid(W_r xr) * W_v relu(W_k xk)^2
-        let k = self.product(w.key, xk);
+        let k = self.product(w.key, xk, io);
         let k = self.g.relu(k);
         let k = self.g.sqr(k);
-        let v = self.product(w.value, k);
-        let r = self.product(w.receptance, xr);
+        let v = self.product(w.value, k, io);
+        let r = self.product(w.receptance, xr, io);
         let r = self.g.sigmoid(r);
         self.g.mul(v, r)
     }
@@ -268,9 +279,25 @@ impl Builder<'_> {
         self.g.store(last, state);
     }
 
-    fn product(&mut self, weight: usize, x: Node) -> Node {
+    /// W x, for a weight of the layers.
+    fn product(&mut self, weight: Index, x: Node, io: &mut Io) -> Node {
+        if self.shape.squares {
+            self.sum_squares(weight, x, io);
+        }
         let weight = self.g.weight(weight);
         self.g.mul_mat(weight, x)
+    }
+
+    /// x: {n_in, N, planes}; rows that hold no token are in no segment and do not count.
+    fn sum_squares(&mut self, weight: Index, x: Node, io: &mut Io) {
+        let [n_in, n, planes, _] = self.g.ne(x);
+        let rows = self.g.reshape(x, &[n_in, n * planes]);
+        for plane in 0..planes {
+            let x = self.g.rows(rows, plane * n, n, 1);
+            let sums = self.g.pool(x, io.segments, SegmentPool::SumOfSquares);
+            self.g.output(sums);
+            io.squares.push((weight, sums));
+        }
     }
 
     /// Layer norm of a stream that has been halved `halvings` times: eps is divided by the square

@@ -37,6 +37,19 @@ pub struct Pooled<'a> {
     pub values: &'a [f64],
 }
 
+/// What went into one matrix, lent to the receiver.
+#[derive(Debug, Clone, Copy)]
+pub struct InputSquares<'a> {
+    /// Name of the matrix.
+    pub tensor: &'a str,
+    /// Tokens that were summed over.
+    pub n_tokens: usize,
+    /// Number of planes: 5 for the second low-rank factor of time mixing, else 1.
+    pub n_planes: usize,
+    /// Sum of the squares of each column, plane after plane: `[n_planes][n_cols]`.
+    pub sums: &'a [f32],
+}
+
 /// Rows that a run has computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Workload {
@@ -133,7 +146,8 @@ impl Session {
         let width = layers.len() * self.model.hparams().n_embd;
         let mut open: Vec<Option<Vec<f64>>> = vec![None; texts.len()];
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
-            let pooled = self.run_chunk(&chunk, layers, pool, false)?.pooled;
+            let shape = self.shape_of(&chunk, layers, pool);
+            let pooled = self.run_chunk(&chunk, shape)?.pooled;
             for (i, segment) in chunk.segments.iter().enumerate() {
                 let sums = open[segment.text].get_or_insert_with(|| start(pool, width));
                 self.fold(&pooled, i, pool, sums);
@@ -155,10 +169,61 @@ impl Session {
         let mut packer = Packer::new(&texts, self.options.n_lanes, ROW_STEP);
         let mut logits = Vec::new();
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
-            logits = self.run_chunk(&chunk, &[], SegmentPool::Last, true)?.logits;
+            let shape = self.shape_of(&chunk, &[], SegmentPool::Last);
+            logits = self.run_chunk(&chunk, GraphShape { logits: true, ..shape })?.logits;
         }
         logits.truncate(self.model.hparams().n_vocab);
         Ok(logits)
+    }
+
+    /// Runs `tokens` from an empty state and hands `receive` the sums of squares of what went into
+    /// each matrix of the layers, and with `head` into the one that makes logits. A text longer
+    /// than a batch comes in several parts, to be added. Fails as [`run`](Self::run) does.
+    pub fn input_squares(
+        &mut self,
+        tokens: &[u32],
+        head: bool,
+        mut receive: impl FnMut(InputSquares<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let texts = [tokens.to_vec()];
+        self.check_texts(&texts)?;
+        self.state.clear();
+        let mut packer = Packer::new(&texts, self.options.n_lanes, ROW_STEP);
+        while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
+            let shape = self.shape_of(&chunk, &[], SegmentPool::Last);
+            // One text has one segment in a chunk; unused ones would cost memory for every matrix.
+            self.run_chunk(
+                &chunk,
+                GraphShape { n_segments: 1, squares: true, head_squares: head, ..shape },
+            )?;
+            let n_tokens = chunk.keep.iter().filter(|&&keep| keep).count();
+            self.read_squares(n_tokens, &mut receive)?;
+        }
+        Ok(())
+    }
+
+    fn read_squares(
+        &self,
+        n_tokens: usize,
+        receive: &mut impl FnMut(InputSquares<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (_, io) = self.loaded.as_ref().expect("a chunk was just run");
+        let mut sums = Vec::new();
+        for planes in io.squares.chunk_by(|a, b| a.0 == b.0) {
+            let (weight, node) = planes[0];
+            let n_cols = self.executor.ne(node)[0];
+            sums.resize(n_cols * planes.len(), 0.0);
+            for (&(_, node), sums) in planes.iter().zip(sums.chunks_exact_mut(n_cols)) {
+                self.executor.get_f32(node, sums);
+            }
+            let tensor = &self.model.names[weight];
+            if sums.iter().any(|sum| !sum.is_finite()) {
+                let what = format!("input of tensor {tensor:?} is NaN, infinite or too large");
+                return Err(Error::non_finite(self.model.path_buf(), what));
+            }
+            receive(InputSquares { tensor, n_tokens, n_planes: planes.len(), sums: &sums })?;
+        }
+        Ok(())
     }
 
     fn check_texts(&self, texts: &[Vec<u32>]) -> Result<()> {
@@ -195,21 +260,21 @@ impl Session {
         layers.iter().try_for_each(|layer| layer.check(n_layer))
     }
 
-    fn run_chunk(
-        &mut self,
-        chunk: &Chunk,
-        layers: &[Layer],
-        pool: SegmentPool,
-        logits: bool,
-    ) -> Result<ChunkOutput> {
-        let shape = GraphShape {
+    /// The graph for `chunk` that pools `layers` and nothing else.
+    fn shape_of(&self, chunk: &Chunk, layers: &[Layer], pool: SegmentPool) -> GraphShape {
+        GraphShape {
             n_rows: chunk.tokens.len(),
             n_lanes: self.options.n_lanes,
             n_segments: chunk.segments.len().max(1).next_multiple_of(SEGMENT_STEP),
             layers: layers.to_vec(),
             pool,
-            logits,
-        };
+            logits: false,
+            squares: false,
+            head_squares: false,
+        }
+    }
+
+    fn run_chunk(&mut self, chunk: &Chunk, shape: GraphShape) -> Result<ChunkOutput> {
         self.load(shape)?;
         let (shape, io) = self.loaded.as_ref().expect("just loaded");
         let n_embd = self.model.hparams().n_embd;
@@ -287,7 +352,7 @@ impl Session {
             for (sum, &value) in sums.iter_mut().zip(&values[index * n..(index + 1) * n]) {
                 let value = f64::from(value) * scale;
                 *sum = match pool {
-                    SegmentPool::Sum => *sum + value,
+                    SegmentPool::Sum | SegmentPool::SumOfSquares => *sum + value,
                     SegmentPool::Max => sum.max(value),
                     SegmentPool::Last => value,
                 };

@@ -77,13 +77,21 @@ pub(super) struct Weights {
     pub(super) output: Index, // {C, V}
 }
 
+/// What was found: the tensors in their places, and what each [`Index`] stands for.
+pub(super) struct Resolved {
+    pub(super) weights: Weights,
+    pub(super) mapped: Vec<MappedTensor>,
+    pub(super) names: Vec<String>,
+}
+
 /// Finds the tensors of an RWKV-6 model in `file`. One that the model has no use for is an error:
 /// metadata and tensors would speak of different models.
-pub(super) fn resolve(file: &GgufFile, hparams: &Hparams) -> Result<(Weights, Vec<MappedTensor>)> {
+pub(super) fn resolve(file: &GgufFile, hparams: &Hparams) -> Result<Resolved> {
     let n_tensors = file.tensors().len();
     let mut finder = Finder {
         file,
         mapped: Vec::with_capacity(n_tensors),
+        names: Vec::with_capacity(n_tensors),
         used: HashSet::with_capacity(n_tensors),
     };
     let (c, v) = (hparams.n_embd, hparams.n_vocab);
@@ -101,13 +109,14 @@ pub(super) fn resolve(file: &GgufFile, hparams: &Hparams) -> Result<(Weights, Ve
         let what = format!("tensor {name:?} has no place in a model of {} layers", hparams.n_layer);
         return Err(Error::malformed(file.path(), what));
     }
-    Ok((weights, finder.mapped))
+    Ok(Resolved { weights, mapped: finder.mapped, names: finder.names })
 }
 
 struct Finder<'a> {
     file: &'a GgufFile,
     mapped: Vec<MappedTensor>,
     used: HashSet<&'a str>,
+    names: Vec<String>,
 }
 
 impl Finder<'_> {
@@ -201,6 +210,7 @@ impl Finder<'_> {
             usize::try_from(start).map_err(|_| Error::malformed(path, "too large to map"))?;
         self.used.insert(&found.name);
         self.mapped.push(MappedTensor { ty: found.ty, shape: found.shape, offset });
+        self.names.push(name.to_owned());
         Ok(self.mapped.len() - 1)
     }
 }

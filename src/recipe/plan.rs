@@ -35,6 +35,8 @@ pub struct PlanRow {
     pub why: String,
     /// The type that the rule named, where its blocks do not fill the rows.
     pub instead_of: Option<TensorType>,
+    /// True if an importance matrix has weights for it.
+    pub weighted: bool,
 }
 
 /// What to write, in order.
@@ -51,17 +53,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Applies `recipe` to `tensors` of a model with `n_layer` layers.
+    /// Applies `recipe` to `tensors` of a model with `n_layer` layers. `has_weights` tells which
+    /// of them an importance matrix covers.
     pub fn new(
         recipe: &Recipe,
         layout: TensorLayout,
         n_layer: usize,
         tensors: &[PlanTensor],
+        has_weights: &dyn Fn(&PlanTensor) -> bool,
     ) -> Result<Self> {
         let mut rows = tensors
             .iter()
             .enumerate()
-            .map(|(source, tensor)| plan_row(recipe, layout, n_layer, source, tensor))
+            .map(|(source, tensor)| {
+                let row = plan_row(recipe, layout, n_layer, source, tensor)?;
+                weigh(row, recipe.file_type, has_weights(tensor))
+            })
             .collect::<Result<Vec<_>>>()?;
         if layout == TensorLayout::Quantized {
             rows.sort_by(|a, b| sort_key(&a.name).cmp(&sort_key(&b.name)));
@@ -130,10 +137,6 @@ fn plan_row(
         Error::argument(what)
     };
     let to = fallback(wanted, shape.n_cols()).ok_or_else(no_type)?;
-    if requires_importance(to) && to != tensor.ty {
-        let what = format!("{}: {to} needs an importance matrix; choose another type", tensor.name);
-        return Err(Error::argument(what));
-    }
     let row_bytes = to.row_bytes(shape.n_cols()).ok_or_else(no_type)?;
     let bytes = (row_bytes as u64).checked_mul(shape.n_rows() as u64).ok_or_else(no_type)?;
     let instead_of = (to != wanted).then_some(wanted);
@@ -146,7 +149,37 @@ fn plan_row(
         bytes,
         why,
         instead_of,
+        weighted: false,
     })
+}
+
+/// The row with its weights, which some types cannot do without.
+fn weigh(mut row: PlanRow, file_type: u32, has_weights: bool) -> Result<PlanRow> {
+    row.weighted = has_weights && row.to != row.from && row.to.is_quantized();
+    if row.to != row.from && !row.weighted && needs_weights(&row.name, row.to, file_type) {
+        let what = format!(
+            "{}: {} needs an importance matrix; give one that covers it with --imatrix, or choose \
+             another type",
+            row.name, row.to
+        );
+        return Err(Error::argument(what));
+    }
+    Ok(row)
+}
+
+/// True where ggml cannot quantize without weights, and where llama-quantize refuses to because
+/// the result would be of no use.
+fn needs_weights(name: &str, ty: TensorType, file_type: u32) -> bool {
+    use TensorType as T;
+    /// llama.cpp's number of Q2_K_S.
+    const Q2_K_S: u32 = 21;
+    let is_table = matches!(name, "token_embd.weight" | "output.weight");
+    let is_useless = match ty {
+        T::IQ2_XXS | T::IQ2_XS | T::IQ2_S | T::IQ3_XXS | T::IQ1_S | T::IQ1_M => true,
+        T::Q2_K => file_type == Q2_K_S,
+        _ => false,
+    };
+    requires_importance(ty) || (is_useless && !is_table)
 }
 
 fn decide(recipe: &Recipe, n_layer: usize, tensor: &PlanTensor) -> (Choice, String) {

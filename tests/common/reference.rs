@@ -5,6 +5,7 @@
 //! `matvec`, one of shape `[in, out]` (the low-rank factors) by `vecmat`.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -39,6 +40,8 @@ pub struct Reference {
     pub tensors: BTreeMap<String, Tensor>,
     /// What happens to the input of every product of a matrix and a vector; normally nothing.
     pub disturb: Option<Rc<Disturb>>,
+    /// Sums of the squares of what every matrix was applied to, by Hugging Face name.
+    pub squares: RefCell<BTreeMap<String, Vec<f64>>>,
 }
 
 /// The recurrence of one layer.
@@ -108,6 +111,7 @@ impl Reference {
             head_eps: 1e-5 * divisor * divisor,
             tensors,
             disturb: None,
+            squares: RefCell::default(),
         }
     }
 
@@ -192,14 +196,17 @@ impl Reference {
 
     /// The inputs of decay, key, value, receptance and gate; `z`: `[5 * E]`.
     fn mixed_inputs(&self, il: usize, a: &[f64], sx: &[f64], z: &[f64]) -> [Vec<f64>; 5] {
-        let w2 = &self.tensors[&format!("rwkv.blocks.{il}.attention.time_maa_w2")]; // [5, E, C]
+        let name = format!("rwkv.blocks.{il}.attention.time_maa_w2");
+        let w2 = &self.tensors[&name]; // [5, E, C]
         let e = w2.shape[1];
         std::array::from_fn(|c| {
             let letter = ["w", "k", "v", "r", "g"][c];
             let maa = self.data(&format!("rwkv.blocks.{il}.attention.time_maa_{letter}"));
             let slice = &w2.data[c * e * self.n_embd..][..e * self.n_embd];
             let name = format!("rwkv.blocks.{il}.attention.time_maa_w2");
-            let mut m = vecmat(slice, &self.input(&name, &z[c * e..][..e]));
+            let z = self.input(&name, &z[c * e..][..e]);
+            self.count(&name, &z, c * e, 5 * e);
+            let mut m = vecmat(slice, &z);
             add(&mut m, maa);
             lerp(a, sx, &m)
         })
@@ -278,12 +285,15 @@ impl Reference {
     /// W x for W of `[out, in]`.
     fn matvec(&self, name: &str, x: &[f64]) -> Vec<f64> {
         let x = self.input(name, x);
+        self.count(name, &x, 0, x.len());
         self.data(name).chunks(x.len()).map(|row| dot(row, &x)).collect()
     }
 
     /// x W for W of `[in, out]`.
     fn vecmat(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        vecmat(self.data(name), &self.input(name, x))
+        let x = self.input(name, x);
+        self.count(name, &x, 0, x.len());
+        vecmat(self.data(name), &x)
     }
 
     /// What the product with matrix `name` sees of `x`.
@@ -293,6 +303,15 @@ impl Reference {
             disturb(name, x.to_mut());
         }
         x
+    }
+
+    /// Adds the squares of `x` to those of matrix `name`, from column `first` of `n_cols` on.
+    fn count(&self, name: &str, x: &[f64], first: usize, n_cols: usize) {
+        let mut all = self.squares.borrow_mut();
+        let sums = all.entry(name.to_owned()).or_insert_with(|| vec![0.0; n_cols]);
+        for (sum, x) in sums[first..].iter_mut().zip(x) {
+            *sum += x * x;
+        }
     }
 }
 
