@@ -99,6 +99,7 @@ pub fn open(path: &Path) -> (Reference, BTreeMap<String, TensorType>) {
         head_eps: 64e-5,
         tensors: all.tensors,
         disturb: None,
+        squares: Default::default(),
     };
     (reference, all.types)
 }

@@ -31,7 +31,7 @@ pub fn converted(dir: &Path, preset: &str) -> TempGguf {
     let source = convert::open(dir, None).expect("a checkpoint");
     let recipe = Recipe::open(preset).expect("a preset");
     let job = Job::new(source.as_ref(), &recipe, path.clone()).expect("a plan");
-    let options = ConvertOptions { n_threads: 1, overwrite: false };
+    let options = ConvertOptions { n_threads: 1, ..Default::default() };
     convert::run(source.as_ref(), &[job], options, &Silent).expect("a conversion");
     TempGguf { path, _dir: out }
 }
