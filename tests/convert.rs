@@ -53,7 +53,7 @@ fn uneven() -> Spec {
 }
 
 fn options(n_threads: usize) -> ConvertOptions {
-    ConvertOptions { n_threads, overwrite: false }
+    ConvertOptions { n_threads, ..Default::default() }
 }
 
 /// Converts `source` to all `presets` at once, into a folder that goes away with the value.
@@ -218,7 +218,7 @@ fn names_of_the_original_files_give_the_same_bytes() {
     for (preset, expected) in ["f32", "q4_k"].iter().zip(expected) {
         let recipe = Recipe::open(preset).unwrap();
         let job = Job::new(source.as_ref(), &recipe, folder.path().join("x.gguf")).unwrap();
-        let options = ConvertOptions { n_threads: 2, overwrite: true };
+        let options = ConvertOptions { n_threads: 2, overwrite: true, ..Default::default() };
         convert::run(source.as_ref(), std::slice::from_ref(&job), options, &Silent).unwrap();
         assert!(fs::read(&job.path).unwrap() == fs::read(expected).unwrap(), "{preset}");
     }
@@ -286,7 +286,7 @@ fn the_old_file_stays_until_the_new_one_is_whole() {
     fs::write(&target, b"old").unwrap();
     let refused = try_convert(checkpoint.path(), &["q8_0"], &target, options(2), &Silent);
     assert!(matches!(refused, Err(Error::Argument { .. })));
-    let overwrite = ConvertOptions { n_threads: 2, overwrite: true };
+    let overwrite = ConvertOptions { n_threads: 2, overwrite: true, ..Default::default() };
     let watch = |stop| Watch {
         target: &target,
         expected: b"old",
