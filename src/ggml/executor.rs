@@ -52,9 +52,16 @@ impl Executor {
     /// Takes `graph` and gives memory to its intermediate values, in place of the former graph's.
     pub fn load(&mut self, graph: Graph) -> Result<()> {
         self.graph = None;
-        // SAFETY: the graph is complete and alive; its weights and state have memory already.
-        let allocated =
-            unsafe { sys::ggml_gallocr_alloc_graph(self.allocator.as_ptr(), graph.as_ptr()) };
+        let allocator = self.allocator.as_ptr();
+        // Reserving plans the places of this graph's values anew. Without it the allocator goes by
+        // the plan of the former graph if that is as long and no smaller, and after a failure it
+        // follows a plan for which it has no memory.
+        // SAFETY: the graph is complete and alive; its weights and state have memory already, its
+        // other values have none yet.
+        let allocated = unsafe {
+            sys::ggml_gallocr_reserve(allocator, graph.as_ptr())
+                && sys::ggml_gallocr_alloc_graph(allocator, graph.as_ptr())
+        };
         if !allocated {
             let what = "not enough memory for the graph; lower the number of tokens in a batch";
             return Err(Error::argument(what));
@@ -133,6 +140,48 @@ impl Drop for Executor {
             sys::ggml_gallocr_free(self.allocator.as_ptr());
             sys::ggml_backend_free(self.backend.as_ptr());
             sys::ggml_threadpool_free(self.threads.as_ptr());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ggml::{MappedTensors, StateTensors};
+    use crate::mmap::Mmap;
+    use crate::shape::Shape;
+
+    /// `2 x` for x of `n` elements.
+    fn doubled(n: usize) -> (Graph, Node, Node) {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let weights = MappedTensors::new(Arc::new(Mmap::open(&manifest).unwrap()), &[]);
+        let state = StateTensors::new(&[Shape::new(&[1]).unwrap()]).unwrap();
+        let mut graph = Graph::new(8, Arc::new(weights), Arc::new(state));
+        let x = graph.input_f32(Shape::new(&[n]).unwrap());
+        let y = graph.scale(x, 2.0);
+        graph.output(y);
+        (graph, x, y)
+    }
+
+    #[test]
+    fn a_graph_runs_after_one_that_found_no_memory() {
+        let mut executor = Executor::new(1).unwrap();
+        for _ in 0..2 {
+            // 256 TiB: more than any processor's address space holds.
+            let message = executor.load(doubled(1 << 46).0).unwrap_err().to_string();
+            assert!(message.starts_with("not enough memory for the graph"), "{message}");
+            assert_eq!(executor.compute_bytes(), 0);
+            let (graph, x, y) = doubled(3);
+            executor.load(graph).unwrap();
+            executor.set_f32(x, &[1.0, -2.0, 0.5]);
+            executor.compute().unwrap();
+            let mut out = [0.0; 3];
+            executor.get_f32(y, &mut out);
+            assert_eq!(out, [2.0, -4.0, 1.0]);
+            assert!(executor.compute_bytes() >= 12);
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::gguf::GgufFile;
 /// No published RWKV is anywhere near these; a file that is does not describe a model.
 const MAX_LAYERS: usize = 4096;
 const MAX_WIDTH: usize = 1 << 20;
+const MAX_VOCAB: usize = 1 << 24;
 
 pub(super) fn from_gguf(file: &GgufFile) -> Result<Hparams> {
     let size = |key: &str, min: usize, max: usize| -> Result<usize> {
@@ -20,6 +21,11 @@ pub(super) fn from_gguf(file: &GgufFile) -> Result<Hparams> {
     let embd = file.tensor("token_embd.weight");
     let embd =
         embd.ok_or_else(|| Error::malformed(file.path(), "missing tensor \"token_embd.weight\""))?;
+    if embd.shape.n_rows() > MAX_VOCAB {
+        let (name, expected) =
+            ("tensor \"token_embd.weight\"", format!("at most {MAX_VOCAB} rows"));
+        return Err(Error::mismatch(file.path(), name, expected, embd.shape.n_rows()));
+    }
     let eps = file.required_f32(keys::LAYER_NORM_EPSILON)?;
     if !(0.0..1.0).contains(&eps) {
         return Err(Error::mismatch(

@@ -13,6 +13,20 @@ pub enum Layer {
     Final,
 }
 
+impl Layer {
+    /// Fails if a model of `n_layer` layers has no such place.
+    pub(super) fn check(self, n_layer: usize) -> Result<()> {
+        match self {
+            Self::Block(il) if il >= n_layer => {
+                let last = n_layer.saturating_sub(1);
+                let what = format!("layer {il}: the model has 0 to {last} and final");
+                Err(Error::argument(what))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -64,12 +78,11 @@ impl LayerSelection {
         let mut layers = Vec::new();
         for item in &self.0 {
             match *item {
-                Item::Index(il) if il < n_layer => layers.push(Layer::Block(il)),
                 Item::Index(il) if il == n_layer => layers.push(Layer::Final),
                 Item::Index(il) => {
-                    let last = n_layer.saturating_sub(1);
-                    let what = format!("layer {il}: the model has 0 to {last} and final");
-                    return Err(Error::argument(what));
+                    let layer = Layer::Block(il);
+                    layer.check(n_layer)?;
+                    layers.push(layer);
                 }
                 Item::Last => layers.push(Layer::Block(n_layer.saturating_sub(1))),
                 Item::Final => layers.push(Layer::Final),

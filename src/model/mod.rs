@@ -89,9 +89,14 @@ impl Model {
             let what = format!("tokenizer {kind:?} in the file; give one with --tokenizer");
             return Err(Error::unsupported(path, what));
         }
-        let missing = |key: &str| Error::malformed(path, format!("missing key {key}"));
+        let missing = |key: &str| Error::malformed(path, format!("missing metadata key {key:?}"));
         let tokens = self.file.strings(keys::TOKENS)?.ok_or_else(|| missing(keys::TOKENS))?;
         let types = self.file.i32s(keys::TOKEN_TYPES)?.ok_or_else(|| missing(keys::TOKEN_TYPES))?;
+        let n_vocab = self.hparams.n_vocab;
+        if tokens.len() != n_vocab {
+            let expected = format!("{n_vocab} tokens, as token_embd.weight has rows");
+            return Err(Error::mismatch(path, keys::TOKENS, expected, tokens.len()));
+        }
         WorldVocab::from_gguf_tokens(path, tokens, types).map(Tokenizer::from)
     }
 

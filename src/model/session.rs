@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::rwkv6::{self, GraphShape, Io};
-use super::stream::{Chunk, Packer};
+use super::stream::{Chunk, Packer, ROW_STEP};
 use super::{Layer, Model, SegmentPool};
 use crate::error::{Error, Result};
 use crate::ggml::{Executor, Graph, StateTensors};
@@ -13,7 +13,8 @@ use crate::ggml::{Executor, Graph, StateTensors};
 pub struct SessionOptions {
     /// Threads of the CPU backend.
     pub n_threads: usize,
-    /// Rows in a chunk, all lanes together: what bounds the memory for intermediate values.
+    /// Rows in a chunk, all lanes together: what bounds the memory for intermediate values. Taken
+    /// down to a multiple of eight, and as eight for each lane where it is less.
     pub batch_tokens: usize,
     /// Sequences in flight.
     pub n_lanes: usize,
@@ -56,15 +57,27 @@ pub struct Session {
     workload: Workload,
 }
 
+/// More than any use has for: they keep row numbers and sizes of the state far below overflow.
+const MAX_LANES: usize = 1 << 12;
+const MAX_BATCH_TOKENS: usize = 1 << 20;
+
 /// Segments in a graph are a multiple of this, so that few shapes occur.
 const SEGMENT_STEP: usize = 32;
 
 impl Session {
     /// A session with an empty state.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
-        if options.n_lanes == 0 || options.batch_tokens < 2 * options.n_lanes {
+        if options.n_lanes == 0 || options.batch_tokens / 2 < options.n_lanes {
             let what = format!(
                 "{} batch tokens for {} lanes: give at least one lane and two tokens for each",
+                options.batch_tokens, options.n_lanes
+            );
+            return Err(Error::argument(what));
+        }
+        if options.n_lanes > MAX_LANES || options.batch_tokens > MAX_BATCH_TOKENS {
+            let what = format!(
+                "{} batch tokens for {} lanes: give at most {MAX_BATCH_TOKENS} tokens and \
+                 {MAX_LANES} lanes",
                 options.batch_tokens, options.n_lanes
             );
             return Err(Error::argument(what));
@@ -103,8 +116,9 @@ impl Session {
     }
 
     /// Runs every text from an empty state and hands `receive` the pooled rows of each layer of
-    /// `layers`, in the order of `texts` when there is one lane. Fails on an empty text, on a
-    /// token outside the vocabulary, and on a hidden value that is NaN or infinite.
+    /// `layers` (ascending, each once), in the order of `texts` when there is one lane. Fails on
+    /// an empty text, on a token outside the vocabulary, and on a hidden value that is NaN or
+    /// infinite.
     pub fn run(
         &mut self,
         texts: &[Vec<u32>],
@@ -113,11 +127,9 @@ impl Session {
         mut receive: impl FnMut(Pooled<'_>) -> Result<()>,
     ) -> Result<()> {
         self.check_texts(texts)?;
-        if layers.is_empty() {
-            return Err(Error::argument("no layer was asked for"));
-        }
+        self.check_layers(layers)?;
         self.state.clear();
-        let mut packer = Packer::new(texts, self.options.n_lanes);
+        let mut packer = Packer::new(texts, self.options.n_lanes, ROW_STEP);
         let width = layers.len() * self.model.hparams().n_embd;
         let mut open: Vec<Option<Vec<f64>>> = vec![None; texts.len()];
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
@@ -134,12 +146,13 @@ impl Session {
         Ok(())
     }
 
-    /// Logits after the last of `tokens`, from an empty state: `[n_vocab]`.
+    /// Logits after the last of `tokens`, from an empty state: `[n_vocab]`. Fails as
+    /// [`run`](Self::run) does.
     pub fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let texts = [tokens.to_vec()];
         self.check_texts(&texts)?;
         self.state.clear();
-        let mut packer = Packer::new(&texts, self.options.n_lanes);
+        let mut packer = Packer::new(&texts, self.options.n_lanes, ROW_STEP);
         let mut logits = Vec::new();
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
             logits = self.run_chunk(&chunk, &[], SegmentPool::Last, true)?.logits;
@@ -164,6 +177,22 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The graph gives layers in this order and no other.
+    fn check_layers(&self, layers: &[Layer]) -> Result<()> {
+        let n_layer = self.model.hparams().n_layer;
+        if layers.is_empty() {
+            return Err(Error::argument("no layer was asked for"));
+        }
+        if let Some(pair) = layers.windows(2).find(|pair| pair[0] >= pair[1]) {
+            let what = format!(
+                "layer {} was asked for before layer {}: give each once, ascending",
+                pair[0], pair[1]
+            );
+            return Err(Error::argument(what));
+        }
+        layers.iter().try_for_each(|layer| layer.check(n_layer))
     }
 
     fn run_chunk(
@@ -235,6 +264,9 @@ impl Session {
         if let Some(node) = io.logits {
             logits.resize(n_segments * hparams.n_vocab, 0.0);
             self.executor.get_f32(node, &mut logits);
+            if logits.iter().any(|value| !value.is_finite()) {
+                return Err(Error::non_finite(self.model.path_buf(), "logits are NaN or infinite"));
+            }
         }
         Ok(ChunkOutput { pooled, logits })
     }

@@ -4,6 +4,15 @@
 //! empties the state of its lane, so that a text never feels its neighbours; a text that does not
 //! fit is continued in the next chunk with the state carried over. No row is wasted but the
 //! separators and, in the last chunk only, the tail of the lanes that end early.
+//!
+//! The rows of a chunk are a multiple of [`ROW_STEP`], the last chunk is filled up to it. ggml
+//! chooses its kernels by the number of rows: one row, an odd number and fewer than eight each
+//! have their own. They differ in the last bit of an f32; where activations are quantized, a value
+//! that so comes to lie on the other side of a rounding boundary moves a hidden vector by a
+//! hundredth. With this step a text always meets the same kernels, whatever its neighbours.
+
+/// Rows of a chunk are a multiple of this.
+pub(super) const ROW_STEP: usize = 8;
 
 /// A run of rows of one text inside a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +46,8 @@ pub(super) struct Chunk {
 #[derive(Debug)]
 pub(super) struct Packer<'a> {
     texts: &'a [Vec<u32>],
+    /// Rows of a lane in a chunk are a multiple of this.
+    step: usize,
     next: usize,
     lanes: Vec<Lane>,
 }
@@ -50,18 +61,23 @@ struct Lane {
 }
 
 impl<'a> Packer<'a> {
-    /// `texts` in order over `n_lanes` lanes whose state is empty. No text may be empty.
-    pub(super) fn new(texts: &'a [Vec<u32>], n_lanes: usize) -> Self {
-        Self { texts, next: 0, lanes: vec![Lane::default(); n_lanes] }
+    /// `texts` in order over `n_lanes` lanes whose state is empty. No text may be empty. Rows of a
+    /// chunk are a multiple of `row_step`, a power of two.
+    pub(super) fn new(texts: &'a [Vec<u32>], n_lanes: usize, row_step: usize) -> Self {
+        let step = (row_step >> n_lanes.trailing_zeros()).max(1);
+        Self { texts, step, next: 0, lanes: vec![Lane::default(); n_lanes] }
     }
 
-    /// The next chunk of at most `max_rows` rows in all lanes together; `None` at the end.
+    /// The next chunk of at most `max_rows` rows in all lanes together, or of as few as the row
+    /// step and two rows a lane allow; `None` at the end.
     pub(super) fn next_chunk(&mut self, max_rows: usize) -> Option<Chunk> {
         let n_lanes = self.lanes.len();
-        let max_len = (max_rows / n_lanes).max(2);
+        let least = self.step.max(2);
+        let max_len = (max_rows / n_lanes / self.step * self.step).max(least);
         let lanes: Vec<Vec<Row>> = (0..n_lanes).map(|lane| self.fill(lane, max_len)).collect();
+        // Less than `max_len` only when all texts are done: then rows may be added at the end.
         let len = lanes.iter().map(Vec::len).max().filter(|&len| len > 0)?;
-        Some(chunk(&lanes, len))
+        Some(chunk(&lanes, len.next_multiple_of(self.step)))
     }
 
     fn fill(&mut self, lane: usize, max_len: usize) -> Vec<Row> {
@@ -159,7 +175,7 @@ mod tests {
     fn pack(lengths: &[usize], n_lanes: usize, max_rows: usize) -> Vec<Chunk> {
         let texts: Vec<Vec<u32>> =
             lengths.iter().enumerate().map(|(t, &n)| vec![t as u32 + 1; n]).collect();
-        let mut packer = Packer::new(&texts, n_lanes);
+        let mut packer = Packer::new(&texts, n_lanes, 1);
         std::iter::from_fn(|| packer.next_chunk(max_rows)).collect()
     }
 
@@ -190,6 +206,24 @@ mod tests {
         assert_eq!(chunks[0].tokens, [1, 1, 1, 0]);
         assert_eq!(chunks[1].tokens, [2, 2]);
         assert_eq!(chunks[1].shift, [0, 2]);
+    }
+
+    #[test]
+    fn rows_are_a_multiple_of_the_step() {
+        let texts = [vec![1; 5], vec![2; 30], vec![3]];
+        for n_lanes in 1..=9 {
+            for max_rows in [2, 9, 20, 100] {
+                let mut packer = Packer::new(&texts, n_lanes, 8);
+                let chunks: Vec<_> = std::iter::from_fn(|| packer.next_chunk(max_rows)).collect();
+                let kept = |chunk: &Chunk| chunk.keep.iter().filter(|&&keep| keep).count();
+                assert_eq!(chunks.iter().map(kept).sum::<usize>(), 36);
+                for (i, chunk) in chunks.iter().enumerate() {
+                    assert_eq!(chunk.tokens.len(), chunk.len * n_lanes);
+                    assert_eq!(chunk.tokens.len() % 8, 0, "{n_lanes} lanes, chunk {i}");
+                    assert!(chunk.tokens.len() <= max_rows.max(8 * n_lanes));
+                }
+            }
+        }
     }
 
     #[test]

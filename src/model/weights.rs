@@ -2,6 +2,8 @@
 //!
 //! Fields follow the paper's letters. A field is a number in the list of mapped tensors.
 
+use std::collections::HashSet;
+
 use crate::arch::Hparams;
 use crate::error::{Error, Result};
 use crate::ggml::{MappedTensor, TensorType};
@@ -75,9 +77,15 @@ pub(super) struct Weights {
     pub(super) output: Index, // {C, V}
 }
 
-/// Finds the tensors of an RWKV-6 model in `file`.
+/// Finds the tensors of an RWKV-6 model in `file`. One that the model has no use for is an error:
+/// metadata and tensors would speak of different models.
 pub(super) fn resolve(file: &GgufFile, hparams: &Hparams) -> Result<(Weights, Vec<MappedTensor>)> {
-    let mut finder = Finder { file, mapped: Vec::with_capacity(file.tensors().len()) };
+    let n_tensors = file.tensors().len();
+    let mut finder = Finder {
+        file,
+        mapped: Vec::with_capacity(n_tensors),
+        used: HashSet::with_capacity(n_tensors),
+    };
     let (c, v) = (hparams.n_embd, hparams.n_vocab);
     let weights = Weights {
         token_embd: finder.matrix("token_embd.weight", &[c, v])?,
@@ -88,12 +96,18 @@ pub(super) fn resolve(file: &GgufFile, hparams: &Hparams) -> Result<(Weights, Ve
         output_norm: finder.norm("output_norm", c)?,
         output: finder.matrix("output.weight", &[c, v])?,
     };
+    if let Some(extra) = file.tensors().iter().find(|tensor| !finder.used.contains(&*tensor.name)) {
+        let name = &extra.name;
+        let what = format!("tensor {name:?} has no place in a model of {} layers", hparams.n_layer);
+        return Err(Error::malformed(file.path(), what));
+    }
     Ok((weights, finder.mapped))
 }
 
 struct Finder<'a> {
     file: &'a GgufFile,
     mapped: Vec<MappedTensor>,
+    used: HashSet<&'a str>,
 }
 
 impl Finder<'_> {
@@ -185,6 +199,7 @@ impl Finder<'_> {
         let start = self.file.data_offset().saturating_add(found.offset);
         let offset =
             usize::try_from(start).map_err(|_| Error::malformed(path, "too large to map"))?;
+        self.used.insert(&found.name);
         self.mapped.push(MappedTensor { ty: found.ty, shape: found.shape, offset });
         Ok(self.mapped.len() - 1)
     }

@@ -5,7 +5,11 @@
 
 pub mod bytes;
 pub mod fixture;
+pub mod from_gguf;
+pub mod gguf;
 pub mod reference;
+pub mod rounding;
+pub mod run;
 pub mod torch;
 
 /// How far two vectors may be apart: `max_abs` for every element, `cosine` for the whole. Both,

@@ -4,8 +4,10 @@
 //! keeps its true scale), one token after the other. A matrix of shape `[out, in]` is applied by
 //! `matvec`, one of shape `[in, out]` (the low-rank factors) by `vecmat`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 
 use safetensors::{Dtype, SafeTensors};
 
@@ -18,8 +20,11 @@ pub struct Tensor {
     pub data: Vec<f64>,
 }
 
+/// Changes the input of a product in place; called with the name of the matrix and its input.
+pub type Disturb = dyn Fn(&str, &mut [f64]);
+
 /// A model, un-rescaled, in f64.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Reference {
     pub n_layer: usize,
     pub n_embd: usize,
@@ -32,6 +37,8 @@ pub struct Reference {
     pub head_eps: f64,
     /// By Hugging Face name. Public so that a test can nudge one.
     pub tensors: BTreeMap<String, Tensor>,
+    /// What happens to the input of every product of a matrix and a vector; normally nothing.
+    pub disturb: Option<Rc<Disturb>>,
 }
 
 /// The recurrence of one layer.
@@ -97,8 +104,10 @@ impl Reference {
             head_size: faaaa[1],
             n_vocab: emb[0],
             eps,
-            head_eps: eps * divisor * divisor,
+            // The model code has this 1e-5 whatever layer_norm_epsilon says.
+            head_eps: 1e-5 * divisor * divisor,
             tensors,
+            disturb: None,
         }
     }
 
@@ -189,7 +198,8 @@ impl Reference {
             let letter = ["w", "k", "v", "r", "g"][c];
             let maa = self.data(&format!("rwkv.blocks.{il}.attention.time_maa_{letter}"));
             let slice = &w2.data[c * e * self.n_embd..][..e * self.n_embd];
-            let mut m = vecmat(slice, &z[c * e..][..e]);
+            let name = format!("rwkv.blocks.{il}.attention.time_maa_w2");
+            let mut m = vecmat(slice, &self.input(&name, &z[c * e..][..e]));
             add(&mut m, maa);
             lerp(a, sx, &m)
         })
@@ -267,12 +277,22 @@ impl Reference {
 
     /// W x for W of `[out, in]`.
     fn matvec(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        self.data(name).chunks(x.len()).map(|row| dot(row, x)).collect()
+        let x = self.input(name, x);
+        self.data(name).chunks(x.len()).map(|row| dot(row, &x)).collect()
     }
 
     /// x W for W of `[in, out]`.
     fn vecmat(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        vecmat(self.data(name), x)
+        vecmat(self.data(name), &self.input(name, x))
+    }
+
+    /// What the product with matrix `name` sees of `x`.
+    fn input<'a>(&self, name: &str, x: &'a [f64]) -> Cow<'a, [f64]> {
+        let mut x = Cow::Borrowed(x);
+        if let Some(disturb) = &self.disturb {
+            disturb(name, x.to_mut());
+        }
+        x
     }
 }
 
