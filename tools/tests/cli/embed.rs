@@ -183,9 +183,9 @@ fn the_format_follows_the_flag_then_the_extension() {
     assert!(write("d", &[]).starts_with(b"{"));
     assert!(write("e.npy", &["--format", "jsonl"]).starts_with(b"{"));
     let args = job.args("text\n", &["--format", "parquet"]);
-    job.place.refused(args, 2, &["format \"parquet\": give jsonl or npy"]);
+    job.place.refused(args, 2, &["format \"parquet\": give jsonl, npy or safetensors"]);
     let args = job.args("text\n", &["--format", "npy"]);
-    job.place.refused(args, 2, &["npy needs a file: give --output"]);
+    job.place.refused(args, 2, &["npy and safetensors need a file: give --output"]);
 }
 
 #[test]
