@@ -33,7 +33,7 @@ fn tensors(size: &Size) -> Vec<PlanTensor> {
 
 fn plan(preset: &str, size: &Size) -> Plan {
     let recipe = Recipe::open(preset).unwrap();
-    Plan::new(&recipe, recipe.layout, size.n_layer, &tensors(size)).unwrap()
+    Plan::new(&recipe, recipe.layout, size.n_layer, &tensors(size), &|_| false).unwrap()
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_rule_for_edges_widens_the_first_and_last_layers_alone() {
     let recipe = Recipe::open(path.to_str().unwrap()).unwrap();
     assert!(matches!(recipe.rules[0].choice, Choice::Type(TensorType::Q6_K)));
     assert_eq!(recipe.name, "edges");
-    let plan = Plan::new(&recipe, recipe.layout, 24, &tensors(&FINCH_1B6)).unwrap();
+    let plan = Plan::new(&recipe, recipe.layout, 24, &tensors(&FINCH_1B6), &|_| false).unwrap();
     let wide: Vec<&str> = plan
         .rows
         .iter()
