@@ -410,6 +410,10 @@ fn types_that_need_weights_get_them_or_are_refused() {
     let name = "blk.0.time_mix_key.weight";
     let sums: Vec<f32> = (0..256).map(|i| 0.5 + (i % 7) as f32).collect();
     let mut imatrix = measured();
+    let huge = Entry::new(vec![1e30; 256], vec![1.0]).unwrap();
+    imatrix.entries = [(name.into(), huge)].into();
+    let refused = Job::weighted(source.as_ref(), &recipe, Some(&imatrix), out.clone()).unwrap_err();
+    assert!(refused.to_string().contains("is too large for iq2_xxs"), "{refused}");
     imatrix.entries = [(name.into(), Entry::new(sums, vec![2.0]).unwrap())].into();
     let job = Job::weighted(source.as_ref(), &recipe, Some(&imatrix), out.clone()).unwrap();
     convert::run(source.as_ref(), &[job], ConvertOptions::default(), &Silent).unwrap();

@@ -7,6 +7,7 @@ use crate::arch::keys;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Value};
 use crate::imatrix::Imatrix;
+use crate::quant;
 use crate::recipe::{Plan, PlanRow, PlanTensor};
 
 /// The embedding table is looked up, not multiplied with, so an entry of another length is no sign
@@ -15,6 +16,10 @@ const TOKEN_EMBD: &str = "token_embd.weight";
 
 /// Longest text in the metadata, in bytes: what llama-quantize keeps.
 const MAX_TEXT: usize = 127;
+
+/// Largest weight for the types that ggml quantizes by codebook: with larger ones its sums overflow,
+/// and where they do it finds no entry and ends the process. No mean square comes near.
+const MAX_WEIGHT: f32 = 1e20;
 
 /// Weights for each row of a plan; `None` where there are none.
 pub(super) type Weights = Vec<Option<Arc<[f32]>>>;
@@ -40,7 +45,15 @@ pub(super) fn weights(
         }
         let entry = &imatrix.entries[&tensor.name];
         match (entry.sums().len(), n_weights(tensor)) {
-            (found, expected) if found == expected => Ok(Some(entry.weights().into())),
+            (found, expected) if found == expected => {
+                let weights = entry.weights();
+                let largest = weights.iter().copied().fold(0.0, f32::max);
+                if largest > MAX_WEIGHT && !quant::supports(row.to) {
+                    let what = format!("entry {:?}: {largest:e} is too large", tensor.name);
+                    return Err(Error::non_finite(&imatrix.path, format!("{what} for {}", row.to)));
+                }
+                Ok(Some(weights.into()))
+            }
             (found, expected) => Err(Error::mismatch(
                 &imatrix.path,
                 format!("tensor {:?}", tensor.name),

@@ -25,6 +25,8 @@ const PIECE: usize = 1 << 18;
 /// More than any quantized type can hold: that of widest reach is q6_k, to 65504 x 127 x 32. The
 /// search for its scale overflows on such a weight, and all of its block would silently become 0.
 const REACH: f32 = 1e9;
+/// Largest weight that is quantized by codebook, far above any of a model that works.
+const MAX_CODEBOOK: f32 = 1e6;
 
 /// A file being written.
 pub(super) struct Output<'a> {
@@ -163,6 +165,7 @@ impl Work<'_> {
         for wanted in &self.wanted[piece.tensor] {
             let ty = wanted.ty;
             let row_bytes = ty.row_bytes(n_cols).expect("a plan names types that fill the rows");
+            self.check_range(piece, ty, values)?;
             let bytes = at_least(bytes, row_bytes * (piece.n / n_cols));
             let first_row = piece.first / n_cols;
             let rows = Rows { n_cols, first: first_row, per_matrix: rows_per_matrix };
@@ -200,6 +203,21 @@ impl Work<'_> {
         let name = &self.source.tensors()[piece.tensor].name;
         let what = format!("tensor {name:?}: element {} is {value}", piece.first + i);
         Err(Error::non_finite(self.source.path(), format!("{what}; nothing was written")))
+    }
+
+    /// ggml ends the process where its search in a codebook overflows; so such values do not get
+    /// there.
+    fn check_range(&self, piece: &Piece, ty: TensorType, values: &[f32]) -> Result<()> {
+        if quant::supports(ty) || !ty.is_quantized() {
+            return Ok(());
+        }
+        let Some(i) = values.iter().position(|value| value.abs() > MAX_CODEBOOK) else {
+            return Ok(());
+        };
+        let name = &self.source.tensors()[piece.tensor].name;
+        let what = format!("tensor {name:?}: element {} ({:e})", piece.first + i, values[i]);
+        let what = format!("{what} is too large for {ty}; choose a wider type");
+        Err(Error::non_finite(self.source.path(), what))
     }
 
     /// Adds up the errors of the pieces, in the order of the file.
