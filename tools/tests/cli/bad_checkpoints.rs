@@ -250,9 +250,9 @@ fn vocabularies() {
 fn folders_without_a_checkpoint() {
     let place = Workplace::new();
     fs::rename(place.path("m/model.safetensors"), place.path("m/other.safetensors")).unwrap();
-    place.convert_refused(&["no model*.safetensors in it", "other.safetensors"]);
+    place.convert_refused(&["no model*.safetensors and no pytorch_model*.bin", "other.safetensors"]);
     fs::remove_file(place.path("m/other.safetensors")).unwrap();
-    place.convert_refused(&["no model*.safetensors in it"]);
+    place.convert_refused(&["no model*.safetensors and no pytorch_model*.bin"]);
     let convert = |name: &str| {
         let source = place.path(name);
         args!["convert", source, "--preset", "q8_0", "-o", place.path("out")]
