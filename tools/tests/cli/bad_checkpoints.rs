@@ -250,7 +250,8 @@ fn vocabularies() {
 fn folders_without_a_checkpoint() {
     let place = Workplace::new();
     fs::rename(place.path("m/model.safetensors"), place.path("m/other.safetensors")).unwrap();
-    place.convert_refused(&["no model*.safetensors and no pytorch_model*.bin", "other.safetensors"]);
+    place
+        .convert_refused(&["no model*.safetensors and no pytorch_model*.bin", "other.safetensors"]);
     fs::remove_file(place.path("m/other.safetensors")).unwrap();
     place.convert_refused(&["no model*.safetensors and no pytorch_model*.bin"]);
     let convert = |name: &str| {
