@@ -1,7 +1,9 @@
 //! What the process ends with, and the one line it says on the way out.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rwkvq::{Error, Result};
 
@@ -23,8 +25,25 @@ pub fn interrupted_by(signal: i32) -> u8 {
     code
 }
 
+/// Runs a verb and gives its exit code. A panic that reaches this point is a bug of ours, whatever
+/// the input: it is told in one line and has a code of its own. One that the library catches on its
+/// way, because a crate it uses cannot cope with a file, is not told: the error is.
+pub fn run(verb: impl FnOnce() -> Result<()>) -> ExitCode {
+    static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
+    let last = || LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+    panic::set_hook(Box::new(move |info| *last() = info.to_string()));
+    match panic::catch_unwind(AssertUnwindSafe(verb)) {
+        Ok(result) => code(result),
+        Err(_) => {
+            let what = last().replace('\n', " ");
+            eprintln!("error: internal error, please report: {what}");
+            ExitCode::from(INTERNAL)
+        }
+    }
+}
+
 /// The exit code of a verb's result; prints its error.
-pub fn code(result: Result<()>) -> ExitCode {
+fn code(result: Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {
         return ExitCode::SUCCESS;
@@ -37,14 +56,6 @@ pub fn code(result: Result<()>) -> ExitCode {
         Error::Interrupted => INTERRUPT_CODE.load(Ordering::Relaxed),
         _ => BAD_INPUT,
     })
-}
-
-/// A panic is a bug of ours, whatever the input: it says so and ends with a code of its own.
-pub fn install_panic_hook() {
-    std::panic::set_hook(Box::new(|info| {
-        eprintln!("error: internal error, please report: {info}");
-        std::process::exit(i32::from(INTERNAL));
-    }));
 }
 
 /// The reader of our output has gone away, which is its right.

@@ -35,19 +35,17 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    exit::install_panic_hook();
     // clap prints its own errors, one line and a hint, and exits with 2.
     let cli = Cli::parse();
     let interrupts = terminal::watch_interrupts();
-    let result = match cli.verb {
+    exit::run(|| match cli.verb {
         Verb::Convert(args) => convert::run(&args, interrupts),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Imatrix(args) => imatrix::run(&args, interrupts),
         Verb::Embed(args) => embed::run(&args, interrupts),
         Verb::Eval(args) => eval::run(&args, interrupts),
         Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
-    };
-    exit::code(result)
+    })
 }
 
 fn long_version() -> String {
