@@ -9,10 +9,11 @@ use std::sync::Arc;
 use common::bytes;
 use common::fixture::{data_dir, fixture_dir};
 use common::reference::Reference;
+use rwkvq::calibrate::{self, CollectOptions};
 use rwkvq::convert::{self, ConvertOptions, ConvertReport, Job};
 use rwkvq::ggml::{self, TensorType};
 use rwkvq::gguf::{GgufFile, Layout, Value, Writer};
-use rwkvq::imatrix::{self, CollectOptions, Entry, Imatrix};
+use rwkvq::imatrix::{Entry, Imatrix};
 use rwkvq::model::Model;
 use rwkvq::recipe::Recipe;
 use rwkvq::{Error, Shape, Silent};
@@ -47,7 +48,7 @@ fn options(chunk_tokens: usize) -> CollectOptions {
 fn measured() -> Imatrix {
     let (_dir, model) = fixture();
     let tokens: Vec<u32> = (0..40).map(|i| 1 + i * 37 % 599).collect();
-    imatrix::collect(&model, &tokens, &options(20), &Silent).unwrap()
+    calibrate::collect(&model, &tokens, &options(20), &Silent).unwrap()
 }
 
 /// GGUF name of the matrix called `name` in the checkpoint.
@@ -80,7 +81,7 @@ fn every_matrix_is_measured_as_the_reference_measures_it() {
     // 520 tokens a chunk: more than is computed at once. The last ten fill no chunk.
     for (chunk, n_tokens) in [(20, 70), (1, 3), (520, 530)] {
         let tokens: Vec<u32> = (0..n_tokens).map(|i| 1 + i * i % 599).collect();
-        let found = imatrix::collect(&model, &tokens, &options(chunk), &Silent).unwrap();
+        let found = calibrate::collect(&model, &tokens, &options(chunk), &Silent).unwrap();
         let reference = Reference::open(&fixture_dir());
         for chunk in tokens.chunks_exact(chunk) {
             reference.run(chunk);
@@ -103,9 +104,9 @@ fn every_matrix_is_measured_as_the_reference_measures_it() {
 #[test]
 fn without_the_head_only_the_layers_are_measured() {
     let (_dir, model) = fixture();
-    let with = imatrix::collect(&model, &[1, 2, 3, 4], &options(2), &Silent).unwrap();
+    let with = calibrate::collect(&model, &[1, 2, 3, 4], &options(2), &Silent).unwrap();
     let options = CollectOptions { head: false, ..options(2) };
-    let mut without = imatrix::collect(&model, &[1, 2, 3, 4], &options, &Silent).unwrap();
+    let mut without = calibrate::collect(&model, &[1, 2, 3, 4], &options, &Silent).unwrap();
     let head = with.entries["output.weight"].clone();
     without.entries.insert("output.weight".into(), head);
     assert_eq!(with, without);
@@ -116,7 +117,7 @@ fn llama_cpp_measures_the_same() {
     let (_dir, model) = fixture();
     let text = std::fs::read_to_string(data_dir().join("imatrix.txt")).unwrap();
     let tokens = model.tokenizer().unwrap().encode(&text).unwrap();
-    let ours = imatrix::collect(&model, &tokens, &options(32), &Silent).unwrap();
+    let ours = calibrate::collect(&model, &tokens, &options(32), &Silent).unwrap();
     let theirs = Imatrix::open(data_dir().join("fixture.imatrix.gguf")).unwrap();
     assert_eq!(ours.datasets, theirs.datasets);
     assert_eq!((ours.chunk_count, ours.chunk_size), (theirs.chunk_count, theirs.chunk_size));
@@ -164,7 +165,7 @@ fn a_written_file_reads_back_and_is_laid_out_as_llama_cpps() {
 fn too_little_text_is_an_error() {
     let (_dir, model) = fixture();
     for (tokens, chunk) in [(&[1u32, 2][..], 3), (&[], 1), (&[1], 0)] {
-        let error = imatrix::collect(&model, tokens, &options(chunk), &Silent).unwrap_err();
+        let error = calibrate::collect(&model, tokens, &options(chunk), &Silent).unwrap_err();
         assert!(matches!(error, Error::Argument { .. }), "{error}");
     }
 }

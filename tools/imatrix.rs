@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rwkvq::imatrix::{self, CollectOptions};
+use rwkvq::calibrate::{self, CollectOptions};
 use rwkvq::model::Model;
 use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Result};
@@ -63,7 +63,7 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     options.n_threads = args.threads.unwrap_or(options.n_threads);
     let bar = Bar::new(interrupted, args.verbose);
     let start = Instant::now();
-    let measured = imatrix::collect(&model, &tokens, &options, &bar);
+    let measured = calibrate::collect(&model, &tokens, &options, &bar);
     bar.clear();
     let measured = measured?;
     measured.write(&args.output, args.overwrite)?;

@@ -1,17 +1,14 @@
 //! Importance matrices: how much each column of a weight matrix matters, measured on text.
 //!
-//! In: a model and tokens, or a file of ours or of llama.cpp's `llama-imatrix`. Out: an
-//! [`Imatrix`], which [`crate::convert`] quantizes with, and its file. The importance of a column
+//! In: sums that were measured, or a file of ours or of llama.cpp's `llama-imatrix`. Out: an
+//! [`Imatrix`], which conversion quantizes with, and its file. The importance of a column
 //! is the mean square of the activation that it is multiplied with.
 
-mod collect;
 mod file;
 mod legacy;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-pub use collect::{collect, CollectOptions};
 
 use crate::error::Result;
 

@@ -98,7 +98,11 @@ fn a_type_that_needs_an_importance_matrix() {
     let rule = r#"{"about": "a", "file_type": 19, "layout": "quantized", "default": "iq2_xxs", "rules": []}"#;
     let path = place.write("own.json", rule);
     let args = convert(&place, &[path.to_str().unwrap()], "out", &[]);
-    place.refused(args, 2, &["iq2_xxs needs an importance matrix; choose another type"]);
+    place.refused(
+        args,
+        2,
+        &["iq2_xxs needs an importance matrix; give one that covers it with --imatrix"],
+    );
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Measures an importance matrix: runs text and sums up what goes into every matrix.
+//!
+//! In: a model and tokens. Out: an [`Imatrix`], which the left half quantizes with.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Entry, Imatrix};
 use crate::error::{Error, Result};
+use crate::imatrix::{Entry, Imatrix};
 use crate::model::{Model, Session, SessionOptions};
 use crate::progress::Progress;
 
