@@ -1,6 +1,5 @@
 //! The files `rwkvq embed` writes: JSON lines, one NumPy array, or one safetensors tensor.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +7,8 @@ use rwkvq::embed::Embeddings;
 use rwkvq::model::Layer;
 use rwkvq::{Error, Result};
 use serde_json::{Map, Value};
+
+use crate::output::{partial_beside, put_in_place};
 
 /// Bytes before the data of a .npy file, a multiple of 64; room for any shape.
 const NPY_HEADER: usize = 128;
@@ -67,7 +68,7 @@ pub struct Sink {
 
 enum Out {
     Stdout(BufWriter<io::Stdout>),
-    File(BufWriter<tempfile::NamedTempFile<File>>),
+    File(BufWriter<tempfile::NamedTempFile>),
 }
 
 impl Sink {
@@ -79,15 +80,7 @@ impl Sink {
             }
             Out::Stdout(BufWriter::new(io::stdout()))
         } else {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let folder = folder.unwrap_or(Path::new("."));
-            let file = tempfile::Builder::new()
-                .prefix(".rwkvq-")
-                .suffix(".partial")
-                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-                .tempfile_in(folder)
-                .map_err(|e| Error::io(folder, e))?;
-            Out::File(BufWriter::new(file))
+            Out::File(BufWriter::new(partial_beside(path)?))
         };
         let mut sink = Self {
             path: path.to_owned(),
@@ -135,9 +128,7 @@ impl Sink {
                 let mut file = out.into_inner().map_err(|e| failed(e.into_error()))?;
                 file.as_file_mut().seek(SeekFrom::Start(0)).map_err(failed)?;
                 file.as_file_mut().write_all(&header).map_err(failed)?;
-                file.as_file().sync_all().map_err(failed)?;
-                file.persist(&path).map_err(|e| failed(e.error))?;
-                Ok(())
+                put_in_place(file, &path)
             }
         }
     }

@@ -13,7 +13,7 @@ use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Result};
 use serde_json::json;
 
-use crate::output::{print, write_file};
+use crate::output::{folder_of, print, write_file};
 use crate::source;
 use crate::terminal::Bar;
 
@@ -130,8 +130,7 @@ fn options(args: &Args) -> Result<EvalOptions> {
 
 /// A report must not fail to be written after an hour of measuring.
 fn check_writable(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     tempfile::tempfile_in(folder).map_err(|e| Error::io(folder, e))?;
     Ok(())
 }

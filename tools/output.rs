@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use rwkvq::{Error, Result};
+use tempfile::NamedTempFile;
 
 /// Writes `text` to stdout.
 pub fn print(text: &str) -> Result<()> {
@@ -12,15 +13,29 @@ pub fn print(text: &str) -> Result<()> {
 
 /// Writes a file of bytes: into a temporary file of the same folder, then renamed.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
+    let mut file = partial_beside(path)?;
+    file.write_all(bytes).map_err(|e| Error::io(path, e))?;
+    put_in_place(file, path)
+}
+
+/// The folder that `path` lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A temporary file in the folder of `path`, which goes away unless it is put in place.
+pub fn partial_beside(path: &Path) -> Result<NamedTempFile> {
+    let folder = folder_of(path);
+    tempfile::Builder::new()
         .prefix(".rwkvq-")
         .suffix(".partial")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
-        .map_err(|e| Error::io(folder, e))?;
-    file.write_all(bytes).map_err(|e| Error::io(path, e))?;
+        .map_err(|e| Error::io(folder, e))
+}
+
+/// Gives a whole file its name, once it is on the disk.
+pub fn put_in_place(file: NamedTempFile, path: &Path) -> Result<()> {
     file.as_file().sync_all().map_err(|e| Error::io(path, e))?;
     file.persist(path).map_err(|e| Error::io(path, e.error))?;
     Ok(())
