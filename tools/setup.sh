@@ -6,9 +6,10 @@ set -euo pipefail
 missing=()
 command -v c++ >/dev/null && command -v make >/dev/null || missing+=(build-essential)
 command -v cmake >/dev/null || missing+=(cmake)
-# bindgen looks for libclang where the loader or llvm-config does.
-if [ -z "${LIBCLANG_PATH:-}" ] && ! ldconfig -p 2>/dev/null | grep -q libclang \
-    && ! ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1; then
+# bindgen looks for libclang where the loader or llvm-config does. libclang-cpp, which comes with
+# LLVM, is another library.
+libclang() { { ldconfig -p; ls /usr/lib/llvm-*/lib; } 2>/dev/null | grep -E 'libclang(-[0-9.]+)?\.so'; }
+if [ -z "${LIBCLANG_PATH:-}" ] && [ -z "$(libclang)" ]; then
     missing+=(libclang-dev)
 fi
 
