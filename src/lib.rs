@@ -52,6 +52,7 @@ pub mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod imatrix;
+pub mod matmul;
 #[allow(unsafe_code)]
 mod mmap;
 pub mod model;

@@ -11,8 +11,10 @@ use ggml_sys as sys;
 
 use super::arena::Arena;
 use super::pool::{pool_segments, SegmentPool};
+use super::product;
 use super::tensors::{MappedTensors, StateTensors};
 use super::TensorType;
+use crate::matmul::{Activations, Format, TILE_TOKENS};
 use crate::shape::Shape;
 
 /// A tensor of a [`Graph`]. Only of meaning in the graph that made it.
@@ -84,7 +86,50 @@ impl Graph {
         let (a, b) = (self.ne(w), self.ne(x));
         assert!(a[0] == b[0] && b[2] % a[2] == 0 && b[3] % a[3] == 0, "mul_mat {a:?} x {b:?}");
         self.assert_f32_contiguous(x, "mul_mat");
-        self.binary(sys::ggml_mul_mat, w, x)
+        match self.format(w) {
+            Some(format) if a[2] * a[3] * b[2] * b[3] == 1 && b[1].is_multiple_of(TILE_TOKENS) => {
+                self.product(w, x, format)
+            }
+            _ => self.binary(sys::ggml_mul_mat, w, x),
+        }
+    }
+
+    /// The format of a contiguous matrix for which there is a product of our own.
+    fn format(&self, w: Node) -> Option<Format> {
+        let tensor = self.tensor(w);
+        // SAFETY: the tensor is alive; the call only reads its strides.
+        let contiguous = unsafe { sys::ggml_is_contiguous(tensor) };
+        let ty = TensorType::from_id(tensor.type_).filter(|_| contiguous)?;
+        product::format_of(ty)
+    }
+
+    /// [`mul_mat`](Self::mul_mat) of two matrices by our own product.
+    fn product(&mut self, w: Node, x: Node, format: Format) -> Node {
+        let ([n_in, n_out, ..], [_, n, ..]) = (self.ne(w), self.ne(x));
+        let activations = format.activations();
+        let row_bytes = activations.row_bytes(n_in) as i64;
+        let (n_out, n) = (n_out as i64, n as i64);
+        let data = product::user_data(format);
+        let custom = |ctx, ty, ne: [i64; 2], args: &mut [*mut sys::ggml_tensor], f| {
+            let tasks = sys::GGML_N_TASKS_MAX;
+            // SAFETY: see `op`; `args` are tensors of this graph, and the function gets exactly
+            // what its contract names: contiguous matrices of these sizes and the format.
+            unsafe {
+                let n_args = args.len() as i32;
+                let args = args.as_mut_ptr();
+                sys::ggml_custom_4d(ctx, ty, ne[0], ne[1], 1, 1, args, n_args, f, tasks, data)
+            }
+        };
+        let x = match activations {
+            Activations::Float => x,
+            Activations::Wide | Activations::Levels { .. } => {
+                let ne = [row_bytes, n];
+                let prepare = Some(product::prepare as _);
+                self.op(|c, mut x| custom(c, sys::GGML_TYPE_I8, ne, &mut x, prepare), [x])
+            }
+        };
+        let multiply = Some(product::product as _);
+        self.op(|c, mut wx| custom(c, sys::GGML_TYPE_F32, [n_out, n], &mut wx, multiply), [w, x])
     }
 
     /// `a + b`, `b` repeated along the dimensions where it is shorter.

@@ -10,6 +10,7 @@ mod executor;
 mod graph;
 mod info;
 mod pool;
+mod product;
 mod rows;
 mod tensor_type;
 mod tensors;

@@ -7,6 +7,7 @@
 
 mod lanes;
 mod registers;
+pub mod tiles;
 
 use std::fmt;
 

@@ -1,0 +1,116 @@
+//! Our own matrix products inside a graph: one operation that prepares the activations, one that
+//! multiplies.
+
+use std::cell::RefCell;
+use std::ffi::{c_int, c_void};
+use std::slice;
+
+use ggml_sys as sys;
+
+use super::TensorType;
+use crate::matmul::{multiply, Activations, Format, Machine, Matrix, Scratch, PANEL_ROWS};
+
+thread_local! {
+    /// Each thread of ggml keeps the memory of its panel.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// The format of `ty`, where this processor has products for it.
+pub(super) fn format_of(ty: TensorType) -> Option<Format> {
+    Machine::detect()?;
+    Some(match ty {
+        TensorType::F32 => Format::F32,
+        TensorType::F16 => Format::F16,
+        TensorType::BF16 => Format::BF16,
+        TensorType::Q8_0 => Format::Q8_0,
+        TensorType::Q2_K => Format::Q2K,
+        TensorType::Q3_K => Format::Q3K,
+        TensorType::Q4_K => Format::Q4K,
+        TensorType::Q5_K => Format::Q5K,
+        TensorType::Q6_K => Format::Q6K,
+        _ => return None,
+    })
+}
+
+/// The format travels in the pointer's value; nothing is pointed to.
+pub(super) fn user_data(format: Format) -> *mut c_void {
+    std::ptr::without_provenance_mut(format as usize)
+}
+
+fn format(userdata: *mut c_void) -> Format {
+    Format::ALL[userdata.addr()]
+}
+
+/// Prepares the rows of this thread.
+///
+/// # Safety
+/// Called by ggml alone, with a `dst` that `Graph::mul_mat` made: i8 `{row_bytes, n}`, source 0
+/// contiguous f32 `{n_in, n}`, both allocated, `userdata` from [`user_data`].
+pub(super) unsafe extern "C" fn prepare(
+    dst: *mut sys::ggml_tensor,
+    ith: c_int,
+    nth: c_int,
+    userdata: *mut c_void,
+) {
+    // SAFETY: per the contract above the tensors and their data are alive during the call and have
+    // the stated shapes; the source is not written meanwhile. Each thread makes slices of its own
+    // rows of the output only, so no two overlap.
+    unsafe {
+        let x = &*(*dst).src[0];
+        let (n_in, n) = (x.ne[0] as usize, x.ne[1] as usize);
+        let row_bytes = (*dst).ne[0] as usize;
+        let activations: Activations = format(userdata).activations();
+        let (ith, nth) = (ith as usize, nth as usize);
+        for row in n * ith / nth..n * (ith + 1) / nth {
+            let values = slice::from_raw_parts(x.data.cast::<f32>().add(row * n_in), n_in);
+            let out = (*dst).data.cast::<u8>().add(row * row_bytes);
+            activations.prepare(values, slice::from_raw_parts_mut(out, row_bytes));
+        }
+    }
+}
+
+/// Multiplies the panels of this thread.
+///
+/// # Safety
+/// Called by ggml alone, with a `dst` that `Graph::mul_mat` made: f32 `{n_out, n}`, source 0 rows
+/// of weights `{n_in, n_out}` of the format in `userdata`, source 1 what [`prepare`] made of `n`
+/// rows of `n_in`, or these rows themselves for a float format; all contiguous and allocated.
+pub(super) unsafe extern "C" fn product(
+    dst: *mut sys::ggml_tensor,
+    ith: c_int,
+    nth: c_int,
+    userdata: *mut c_void,
+) {
+    let machine = Machine::detect().expect("the operation is made where there is one");
+    // SAFETY: per the contract above the tensors and their data are alive during the call and have
+    // the stated shapes; the sources are not written meanwhile. The threads share out the panels,
+    // and each makes slices of the rows of its own panels only, so no two overlap.
+    unsafe {
+        let (w, x) = (&*(*dst).src[0], &*(*dst).src[1]);
+        let format = format(userdata);
+        let (n_in, n_out) = (w.ne[0] as usize, w.ne[1] as usize);
+        let n = (*dst).ne[1] as usize;
+        let bytes = n_in / format.block_len() * format.block_bytes() * n_out;
+        let matrix = Matrix::new(format, slice::from_raw_parts(w.data.cast(), bytes), n_in);
+        let size = n * format.activations().row_bytes(n_in);
+        let activations = slice::from_raw_parts(x.data.cast::<u8>(), size);
+        let y = (*dst).data.cast::<f32>();
+        let n_panels = n_out.div_ceil(PANEL_ROWS);
+        let (ith, nth) = (ith as usize, nth as usize);
+        let (from, to) = (n_panels * ith / nth, n_panels * (ith + 1) / nth);
+        let rows = from * PANEL_ROWS..n_out.min(to * PANEL_ROWS);
+        if rows.is_empty() {
+            return;
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            multiply(machine, matrix, rows, activations, n, scratch, |token, row, sums, add| {
+                let out = slice::from_raw_parts_mut(y.add(token * n_out + row), sums.len());
+                if add {
+                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+                } else {
+                    out.copy_from_slice(sums);
+                }
+            });
+        });
+    }
+}

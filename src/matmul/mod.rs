@@ -1,0 +1,155 @@
+//! Matrix products over quantized rows where they lie: `y = W x` for many tokens at once.
+//!
+//! In: rows of a tensor type as a GGUF holds them, f32 activations. Out: f32 sums. Sixteen rows are
+//! unpacked into a panel, the panel meets all tokens, the next sixteen follow: a second copy of the
+//! weights never exists. Activations of quantized types are rounded first ([`Activations`]): to
+//! eight bits with a scale for each 256 for K-quants, as ggml does, to sixteen bits for Q8_0.
+//!
+//! Uses `simd` only. Processors without AVX2, FMA and F16C have no [`Machine`]; there ggml's own
+//! products run.
+
+mod activations;
+mod decode;
+mod panels;
+
+pub use activations::Activations;
+pub use panels::Scratch;
+
+use crate::simd::tiles::{LevelsShape, SUPERBLOCK, WIDE_BLOCK};
+pub use crate::simd::tiles::{TileMachine as Machine, PANEL_ROWS, TILE_TOKENS};
+
+/// A tensor type that has a product here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Format {
+    /// 32-bit floats.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of an f32.
+    BF16,
+    /// Blocks of 32 in eight bits.
+    Q8_0,
+    /// Superblocks, two bits.
+    Q2K,
+    /// Superblocks, three bits.
+    Q3K,
+    /// Superblocks, four bits.
+    Q4K,
+    /// Superblocks, five bits.
+    Q5K,
+    /// Superblocks, six bits.
+    Q6K,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+    ];
+
+    /// What the activations must be brought to.
+    pub const fn activations(self) -> Activations {
+        match self.levels() {
+            Some(shape) => Activations::Levels { block: shape.block() },
+            None if matches!(self, Self::Q8_0) => Activations::Wide,
+            None => Activations::Float,
+        }
+    }
+
+    /// Weights in a block.
+    pub const fn block_len(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => 1,
+            Self::Q8_0 => WIDE_BLOCK,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => SUPERBLOCK,
+        }
+    }
+
+    /// Bytes of a block.
+    pub const fn block_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+            Self::Q8_0 => 34,
+            Self::Q2K => 84,
+            Self::Q3K => 110,
+            Self::Q4K => 144,
+            Self::Q5K => 176,
+            Self::Q6K => 210,
+        }
+    }
+
+    const fn levels(self) -> Option<LevelsShape> {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 | Self::Q8_0 => None,
+            Self::Q2K | Self::Q3K => Some(LevelsShape::Block16Levels32),
+            Self::Q4K => Some(LevelsShape::Block32Levels16),
+            Self::Q5K => Some(LevelsShape::Block32Levels32),
+            Self::Q6K => Some(LevelsShape::Block16Levels64),
+        }
+    }
+}
+
+/// A matrix `{n_in, n_out}`: `n_out` rows of `n_in` weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    format: Format,
+    bytes: &'a [u8],
+    n_in: usize,
+    row_bytes: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Panics unless `bytes` is whole rows of `n_in` weights and a row whole blocks.
+    pub fn new(format: Format, bytes: &'a [u8], n_in: usize) -> Self {
+        assert!(n_in > 0 && n_in.is_multiple_of(format.block_len()), "{format:?} rows of {n_in}");
+        let row_bytes = n_in / format.block_len() * format.block_bytes();
+        assert!(
+            bytes.len().is_multiple_of(row_bytes),
+            "{} bytes of {row_bytes} a row",
+            bytes.len()
+        );
+        Self { format, bytes, n_in, row_bytes }
+    }
+
+    /// Number of rows.
+    pub fn n_out(&self) -> usize {
+        self.bytes.len() / self.row_bytes
+    }
+
+    fn row(&self, row: usize) -> &'a [u8] {
+        &self.bytes[row * self.row_bytes..][..self.row_bytes]
+    }
+}
+
+/// Multiplies rows `rows` of `matrix` with `n_tokens` rows of activations, as
+/// [`Activations::prepare`] left them, and hands `receive` sums: token, first row, values of
+/// consecutive rows, and whether they are to be added to what came before for these places.
+///
+/// Panics unless `n_tokens` is a multiple of [`TILE_TOKENS`], `rows` begins at a multiple of
+/// [`PANEL_ROWS`], and `activations` is as long as they say.
+pub fn multiply(
+    machine: Machine,
+    matrix: Matrix<'_>,
+    rows: std::ops::Range<usize>,
+    activations: &[u8],
+    n_tokens: usize,
+    scratch: &mut Scratch,
+    receive: impl FnMut(usize, usize, &[f32], bool),
+) {
+    let layout = matrix.format.activations();
+    let row_bytes = layout.row_bytes(matrix.n_in);
+    assert!(n_tokens.is_multiple_of(TILE_TOKENS), "{n_tokens} tokens");
+    assert!(rows.start.is_multiple_of(PANEL_ROWS) && rows.end <= matrix.n_out(), "rows {rows:?}");
+    assert_eq!(activations.len(), n_tokens * row_bytes, "activations of {n_tokens} tokens");
+    panels::multiply(machine, matrix, rows, activations, row_bytes, scratch, receive);
+}
