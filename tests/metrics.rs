@@ -76,6 +76,39 @@ fn intervals_agree_with_scipys_bootstrap() {
     }
 }
 
+/// SciPy's correlations of the very resamples that the seed draws: no scatter is allowed for.
+#[test]
+fn a_seeds_intervals_equal_scipys_on_the_same_resamples() {
+    for case in cases(&golden(), "seeded_intervals") {
+        let (x, other, y) = (numbers(&case["x"]), numbers(&case["other"]), numbers(&case["y"]));
+        let resamples = case["resamples"].as_u64().unwrap() as usize;
+        let seed = case["seed"].as_u64().unwrap();
+        let own = bootstrap::spearman_interval(&x, &y, resamples, seed).unwrap();
+        let gap = bootstrap::spearman_difference(&x, &other, &y, resamples, seed).unwrap();
+        for (found, key) in [(own, "spearman_ci95"), (gap.ci95, "difference_ci95")] {
+            for (found, expected) in found.iter().zip(numbers(&case[key])) {
+                assert!(
+                    (found - expected).abs() < 1e-12,
+                    "{} {key}: {found} {expected}",
+                    case["name"]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn holm_equals_the_closed_test_it_shortcuts() {
+    for case in cases(&golden(), "holm") {
+        let found = bootstrap::holm(&numbers(&case["p"]));
+        let expected = numbers(&case["adjusted"]);
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-15, "{}: {found} {expected}", case["p"]);
+        }
+    }
+}
+
 #[test]
 fn the_bootstrap_does_not_depend_on_threads_but_on_the_seed() {
     let golden = golden();
