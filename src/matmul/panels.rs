@@ -8,8 +8,9 @@ use super::{Format, Machine, Matrix, PANEL_ROWS, TILE_TOKENS};
 use crate::simd::tiles::{LevelsPanel, LevelsShape, Tile, WidePanel, SUPERBLOCK, WIDE_BLOCK};
 use crate::simd::{dispatch, InstructionSet, Kernel, Lanes};
 
-/// Weights of a row that are in a panel at a time: a panel of levels then fits the first-level
-/// cache of most processors, one of floats the second.
+/// Weights of a row that are in a panel at a time. A panel of floats, 128 KiB, then fits the
+/// second-level cache; with less the sums are added up more often, which costs more than it saves
+/// (256: 36 % slower for Q4_K, 1024: 10 %).
 const PANEL_COLS: usize = 2048;
 
 /// Memory for a panel, to be used again for the next.

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Integer sums are exact: levels are so small that a few products fit into 16 bits
-//! ([`LevelsShape::flush`]), and the wide ones into 32.
+//! ([`LevelsShape`]), and the wide ones into 32.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -52,15 +52,6 @@ impl LevelsShape {
         match self {
             Self::Block32Levels16 | Self::Block32Levels32 => 32,
             Self::Block16Levels32 | Self::Block16Levels64 => 16,
-        }
-    }
-
-    /// The highest level.
-    pub const fn max_level(self) -> u8 {
-        match self {
-            Self::Block32Levels16 => 15,
-            Self::Block32Levels32 | Self::Block16Levels32 => 31,
-            Self::Block16Levels64 => 63,
         }
     }
 }
