@@ -3,11 +3,7 @@
 use std::ops::Range;
 
 use crate::simd::tiles::{LevelsRow, SUPERBLOCK};
-use crate::simd::{dispatch, InstructionSet, Kernel, Lanes};
-
-/// Added to and subtracted from a float of small magnitude, it rounds to the nearest integer: in
-/// 1.5 * 2^23 the last place is one.
-const ROUNDER: f32 = 12_582_912.0;
+use crate::simd::{dispatch, InstructionSet, Kernel, Lanes, ROUNDER};
 
 /// Rows begin at multiples of this many bytes.
 const ALIGN: usize = 64;
