@@ -40,6 +40,7 @@
 #![deny(missing_docs)]
 
 pub mod arch;
+pub mod bench;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod convert;

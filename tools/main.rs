@@ -1,5 +1,6 @@
 //! The `rwkvq` command: flags in, one library call, results on stdout, messages on stderr.
 
+mod bench;
 mod convert;
 mod embed;
 mod embed_format;
@@ -31,6 +32,7 @@ enum Verb {
     Imatrix(imatrix::Args),
     Embed(embed::Args),
     Eval(Box<eval::Args>),
+    Bench(bench::Args),
     MakeCheckpoint(make_checkpoint::Args),
 }
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Imatrix(args) => imatrix::run(&args, interrupts),
         Verb::Embed(args) => embed::run(&args, interrupts),
         Verb::Eval(args) => eval::run(&args, interrupts),
+        Verb::Bench(args) => bench::run(&args, interrupts),
         Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
     })
 }

@@ -23,7 +23,7 @@ pub use layers::{Layer, LayerSelection};
 pub use session::{InputSquares, Pooled, Session, SessionOptions, Workload};
 use weights::{Resolved, Weights};
 
-pub use crate::ggml::SegmentPool;
+pub use crate::ggml::{Products, SegmentPool};
 
 /// A model of one GGUF file: immutable, to be shared between threads.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 mod bad_checkpoints;
 mod bad_ggufs;
+mod bench;
 mod convert;
 mod embed;
 mod eval;
