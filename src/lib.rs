@@ -55,7 +55,7 @@ pub mod hub;
 pub mod imatrix;
 pub mod matmul;
 #[allow(unsafe_code)]
-mod mmap;
+pub mod mmap;
 pub mod model;
 pub mod progress;
 pub mod quant;

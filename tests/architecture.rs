@@ -41,11 +41,11 @@ const ROOMS: [(&str, &[&str]); 21] = [
             "tokenizer",
         ],
     ),
-    ("model", &["arch", "error", "ggml", "gguf", "shape", "tokenizer"]),
+    ("model", &["arch", "error", "ggml", "gguf", "mmap", "shape", "tokenizer"]),
     ("embed", &["error", "model", "tokenizer"]),
     ("calibrate", &["error", "imatrix", "model", "progress"]),
-    ("eval", &["embed", "error", "ggml", "model", "progress", "tokenizer"]),
-    ("bench", &["embed", "error", "eval", "ggml", "gguf", "matmul", "model", "progress"]),
+    ("eval", &["embed", "error", "ggml", "mmap", "model", "progress", "tokenizer"]),
+    ("bench", &["embed", "error", "eval", "ggml", "gguf", "matmul", "mmap", "model", "progress"]),
 ];
 
 /// Places that may say `unsafe`.

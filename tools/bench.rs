@@ -8,6 +8,7 @@ use rwkvq::bench::{self, BenchOptions, BenchReport};
 use rwkvq::model::{LayerSelection, Products};
 use rwkvq::{Error, Result};
 
+use crate::memory::Memory;
 use crate::output::{human_bytes, print};
 use crate::terminal::Bar;
 
@@ -40,6 +41,8 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -58,6 +61,7 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
         text_tokens: args.text_tokens,
         pass_tokens: args.pass_tokens,
         repeats: args.repeats,
+        access: args.memory.access(),
         n_threads: args.threads.unwrap_or(default.n_threads),
         products: match args.products {
             Choice::Own => Products::Own,

@@ -9,6 +9,7 @@ mod exit;
 mod imatrix;
 mod inspect;
 mod make_checkpoint;
+mod memory;
 mod output;
 mod source;
 mod terminal;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     // clap prints its own errors, one line and a hint, and exits with 2.
     let cli = Cli::parse();
     let interrupts = terminal::watch_interrupts();
+    exit::watch_mapped_files();
     exit::run(|| match cli.verb {
         Verb::Convert(args) => convert::run(&args, interrupts),
         Verb::Inspect(args) => inspect::run(&args),

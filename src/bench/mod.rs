@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::embed::{EmbedOptions, Embedder, Pooling};
 use crate::error::{Error, Result};
 use crate::eval::{host, report::Host, rss};
+use crate::mmap::Access;
 use crate::model::{LayerSelection, Model, Products, SessionOptions};
 use crate::progress::Progress;
 
@@ -37,6 +38,8 @@ pub struct BenchOptions {
     pub pass_tokens: usize,
     /// Passes for each batch size.
     pub repeats: usize,
+    /// How the model gets into memory.
+    pub access: Access,
     /// Threads.
     pub n_threads: usize,
     /// Whose matrix products run.
@@ -51,6 +54,7 @@ impl Default for BenchOptions {
             text_tokens: 32,
             pass_tokens: 1024,
             repeats: 5,
+            access: Access::Map,
             n_threads: SessionOptions::default().n_threads,
             products: Products::Own,
         }
@@ -167,7 +171,7 @@ fn base_name(path: &Path) -> String {
 /// Opens the model and embeds a text of five tokens, first and again.
 fn start(path: &Path, options: &BenchOptions) -> Result<(Arc<Model>, Start)> {
     let begin = Instant::now();
-    let model = Arc::new(Model::open(path)?);
+    let model = Arc::new(Model::open_with(path, options.access)?);
     let open_seconds = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
     // A model without a tokenizer of its own can be measured too.

@@ -150,6 +150,8 @@ impl Session {
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
             let shape = self.shape_of(&chunk, layers, pool);
             let pooled = self.run_chunk(&chunk, shape)?.pooled;
+            // Weights that changed while they were used gave numbers that mean nothing.
+            self.model.file().check_unchanged()?;
             for (i, segment) in chunk.segments.iter().enumerate() {
                 let sums = open[segment.text].get_or_insert_with(|| start(pool, width));
                 self.fold(&pooled, i, pool, sums);

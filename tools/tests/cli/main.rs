@@ -7,6 +7,7 @@ mod convert;
 mod embed;
 mod eval;
 mod interrupts;
+mod mapped_files;
 mod model_file;
 mod output;
 mod usage;
