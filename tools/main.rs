@@ -1,5 +1,6 @@
 //! The `rwkvq` command: flags in, one library call, results on stdout, messages on stderr.
 
+mod completions;
 mod convert;
 mod embed;
 mod embed_format;
@@ -8,13 +9,14 @@ mod exit;
 mod imatrix;
 mod inspect;
 mod make_checkpoint;
+mod man;
 mod output;
 mod source;
 mod terminal;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Quantize RWKV models to GGUF, run them with ggml, and measure what quantization costs.
 #[derive(Debug, Parser)]
@@ -32,6 +34,8 @@ enum Verb {
     Embed(embed::Args),
     Eval(Box<eval::Args>),
     MakeCheckpoint(make_checkpoint::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +49,8 @@ fn main() -> ExitCode {
         Verb::Embed(args) => embed::run(&args, interrupts),
         Verb::Eval(args) => eval::run(&args, interrupts),
         Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
+        Verb::Completions(args) => completions::run(&args, Cli::command()),
+        Verb::Man(args) => man::run(&args, Cli::command()),
     })
 }
 

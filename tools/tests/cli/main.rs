@@ -8,5 +8,6 @@ mod eval;
 mod interrupts;
 mod model_file;
 mod output;
+mod shell;
 mod usage;
 mod workplace;
