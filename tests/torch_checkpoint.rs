@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::bytes::file;
 use common::fixture::{data_dir, random_checkpoint};
@@ -116,10 +117,10 @@ fn pieces_of_views_are_parts_of_the_whole() {
     });
 }
 
-/// The GGUFs that three presets make of a checkpoint.
+/// The GGUFs that all presets make of a checkpoint.
 fn ggufs(src: &Path, out: &Path) -> Vec<Vec<u8>> {
     let source = convert::open(src, None).unwrap();
-    let recipes = ["f32", "q8_0", "q4_k"].map(|name| Recipe::open(name).unwrap());
+    let recipes: Vec<_> = Recipe::names().map(|name| Recipe::open(name).unwrap()).collect();
     let paths = convert::output_paths(source.name(), &recipes, out).unwrap();
     let jobs: Vec<Job> = recipes
         .iter()
@@ -217,13 +218,71 @@ fn as_views(checkpoint: &Checkpoint) -> Vec<u8> {
 fn every_form_gives_the_same_gguf() {
     for ty in [TensorType::F32, TensorType::F16, TensorType::BF16] {
         let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("out");
-        let forms = forms(dir.path(), ty);
-        let expected = ggufs(&forms[0], &out);
-        for form in &forms[1..] {
-            let found = ggufs(form, &out);
-            assert!(found == expected, "{ty}: {} differs", form.display());
+        assert_same_ggufs(&forms(dir.path(), ty), dir.path());
+    }
+}
+
+/// Every preset makes the same file of each of `forms`.
+#[track_caller]
+fn assert_same_ggufs(forms: &[PathBuf], dir: &Path) {
+    let out = dir.join("out");
+    let expected = ggufs(&forms[0], &out);
+    assert_eq!(expected.len(), 13);
+    for form in &forms[1..] {
+        for ((name, expected), found) in Recipe::names().zip(&expected).zip(ggufs(form, &out)) {
+            assert!(found == *expected, "{}: {name} differs", form.display());
         }
+    }
+}
+
+/// The committed files: torch.save's own of a checkpoint that is written here as safetensors.
+#[test]
+fn files_that_pytorch_wrote_give_the_same_gguf() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = Spec {
+        n_layer: 2,
+        n_embd: 32,
+        head_size: 16,
+        n_vocab: 300,
+        ty: TensorType::BF16,
+        seed: 9,
+        ..Spec::default()
+    };
+    let src = random_checkpoint(&spec);
+    let wrote = |form: &str| {
+        let folder = folder(dir.path(), form, src.path());
+        for entry in std::fs::read_dir(data_dir().join("torch/finch").join(form)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+        }
+        folder
+    };
+    let safetensors = folder(dir.path(), "safetensors", src.path());
+    let weights = "model.safetensors";
+    std::fs::copy(src.path().join(weights), safetensors.join(weights)).unwrap();
+    let forms = [safetensors, wrote("bin"), wrote("bin-shards"), wrote("pth").join("finch.pth")];
+    assert_same_ggufs(&forms, dir.path());
+}
+
+/// The same at a width of superblocks and for every type, where there is a torch to write it.
+#[test]
+fn files_that_pytorch_writes_now_give_the_same_gguf() {
+    let Some(python) = std::env::var_os("RWKVQ_TORCH_PYTHON") else {
+        println!("skipped: RWKVQ_TORCH_PYTHON is not set");
+        return;
+    };
+    for ty in [TensorType::F32, TensorType::F16, TensorType::BF16] {
+        let dir = tempfile::tempdir().unwrap();
+        let src = dir.path().join("finch");
+        std::fs::rename(random_checkpoint(&spec(ty)).keep(), &src).unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/make-torch-checkpoints.py");
+        let output = Command::new(&python).arg(script).args([&src, dir.path()]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let forms = ["safetensors", "safetensors-shards", "bin", "bin-shards"];
+        let mut forms = forms.map(|form| dir.path().join(form).join("finch")).to_vec();
+        forms.push(dir.path().join("pth/finch.pth"));
+        forms.push(src);
+        assert_same_ggufs(&forms, dir.path());
     }
 }
 
