@@ -344,6 +344,71 @@ fn large_archives_with_64_bit_fields() {
     assert_eq!(data(&Checkpoint::open(&path).unwrap(), 0), weights);
 }
 
+/// The address space of a process is limited to 1 GB, so that the file can be neither read as a
+/// whole nor mapped. (At the size of a real model: tools/check-memory.py.)
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_of_3_gb_converts_in_less_than_1_gb() {
+    const SOURCE: &str = "RWKVQ_TEST_LARGE_PTH";
+    if let Some(src) = std::env::var_os(SOURCE).map(PathBuf::from) {
+        // The limited process: this same test once more.
+        let limit = rustix::process::Rlimit { current: Some(1 << 30), maximum: Some(1 << 30) };
+        rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
+        ggufs(&src, &src.with_file_name("out"));
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let src = random_checkpoint(&spec(TensorType::BF16));
+    let pth = folder(dir.path(), "pth", src.path()).join("finch.pth");
+    spread_out(&Checkpoint::open(src.path()).unwrap(), &pth, 3 << 30);
+    assert!(std::fs::metadata(&pth).unwrap().len() > 3 << 30);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_file_of_3_gb_converts_in_less_than_1_gb"])
+        .env(SOURCE, &pth)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let small = dir.path().join("small/finch");
+    std::fs::create_dir(dir.path().join("small")).unwrap();
+    std::fs::rename(src.keep(), &small).unwrap();
+    let expected = ggufs(&small, &dir.path().join("out"));
+    for (name, expected) in Recipe::names().zip(expected) {
+        let found = pth.with_file_name("out").join(format!("finch-{name}.gguf"));
+        assert!(std::fs::read(found).unwrap() == expected, "{name}");
+    }
+}
+
+/// Writes BlinkDL's form of `checkpoint`: one sparse storage of `n_bytes`, the tensors all over it.
+#[cfg(target_os = "linux")]
+fn spread_out(checkpoint: &Checkpoint, path: &Path, n_bytes: u64) {
+    use std::os::unix::fs::FileExt;
+
+    let width = checkpoint.tensors()[0].ty.block_bytes() as u64;
+    let apart = n_bytes / checkpoint.tensors().len() as u64 / 64 * 64;
+    let mut views = Vec::new();
+    for (index, tensor) in checkpoint.tensors().iter().enumerate() {
+        let shape = torch_shape(checkpoint, index);
+        let mut view = view(&blinkdl_name(&tensor.name), storage_type(tensor.ty), "all", &shape);
+        view.offset = (index as u64 * apart / width) as i64;
+        view.n_elements = (n_bytes / width) as i64;
+        views.push(view);
+    }
+    let pickle = entry("archive/data.pkl", &state_dict(&views));
+    let mut storage = entry("archive/data/all", b"");
+    (storage.bytes, storage.stored_bytes) = (Some(n_bytes), Some(n_bytes));
+    let mut front = Vec::new();
+    let offsets = [&pickle, &storage].map(|entry| local_entry(&mut front, entry));
+    let start = front.len() as u64;
+    let file = std::fs::File::create(path).unwrap();
+    file.write_all_at(&front, 0).unwrap();
+    for index in 0..views.len() {
+        file.write_all_at(&data(checkpoint, index), start + index as u64 * apart).unwrap();
+    }
+    let writer = ZipWriter { entries: &[pickle, storage], zip64: true, n_entries: None };
+    let end = start + n_bytes;
+    file.write_all_at(&writer.directory(&offsets, end), end).unwrap();
+}
+
 #[test]
 fn a_checksum_is_not_looked_at() {
     // Data is read in place and once; PyTorch itself can be told to leave checksums out.
