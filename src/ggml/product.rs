@@ -52,6 +52,7 @@ pub(super) unsafe extern "C" fn prepare(
     nth: c_int,
     userdata: *mut c_void,
 ) {
+    let machine = Machine::detect().expect("the operation is made where there is one");
     // SAFETY: per the contract above the tensors and their data are alive during the call and have
     // the stated shapes; the source is not written meanwhile. Each thread makes slices of its own
     // rows of the output only, so no two overlap.
@@ -64,7 +65,7 @@ pub(super) unsafe extern "C" fn prepare(
         for row in n * ith / nth..n * (ith + 1) / nth {
             let values = slice::from_raw_parts(x.data.cast::<f32>().add(row * n_in), n_in);
             let out = (*dst).data.cast::<u8>().add(row * row_bytes);
-            activations.prepare(values, slice::from_raw_parts_mut(out, row_bytes));
+            activations.prepare(machine, values, slice::from_raw_parts_mut(out, row_bytes));
         }
     }
 }

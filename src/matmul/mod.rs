@@ -1,7 +1,7 @@
 //! Matrix products over quantized rows where they lie: `y = W x` for many tokens at once.
 //!
 //! In: rows of a tensor type as a GGUF holds them, f32 activations. Out: f32 sums. Sixteen rows are
-//! unpacked into a panel, the panel meets all tokens, the next sixteen follow: a second copy of the
+//! unpacked into a panel, a few panels meet all tokens, the next few follow: a second copy of the
 //! weights never exists. Activations of quantized types are rounded first ([`Activations`]): to
 //! eight bits with a scale for each 256 for K-quants, as ggml does, to sixteen bits for Q8_0.
 //!
@@ -10,10 +10,11 @@
 
 mod activations;
 mod decode;
+mod fill;
 mod panels;
 
 pub use activations::Activations;
-pub use panels::Scratch;
+pub use fill::Scratch;
 
 use crate::simd::tiles::{LevelsShape, SUPERBLOCK, WIDE_BLOCK};
 pub use crate::simd::tiles::{TileMachine as Machine, PANEL_ROWS, TILE_TOKENS};
