@@ -5,7 +5,7 @@ in kilobytes.
 
     tools/check-memory.py RWKVQ DIR [PRESET ..]
 
-RWKVQ is the binary; under DIR 9 GB are written, and removed at the end. Needs torch.
+RWKVQ is the binary; under DIR 9 GB are written, and removed at the end. Needs torch and Python 3.11.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 LIMIT_KB = 1_000_000
 
 
 def run(arguments):
-    """Runs a program to its end; its peak of resident memory in kB."""
+    """Runs a program to its end; its peak of resident memory in kB, which counts from this
+    process's own at the start: torch is not imported here."""
     child = subprocess.Popen(arguments)
     _, status, usage = os.wait4(child.pid, 0)
     if status != 0:
@@ -47,11 +47,10 @@ def main():
     work.mkdir()
     try:
         run([rwkvq, "make-checkpoint", work / "finch", "--shape", "finch-1b6"])
-        tool = Path(__file__).with_name("make-torch-checkpoints.py")
-        forms = SourceFileLoader("forms", str(tool)).load_module()
         expected, peak = convert(rwkvq, work / "finch", work / "out", presets)
         print(f"safetensors: {peak / 1e3:.0f} MB")
-        forms.make(work / "finch", work, None, ["pth"], 1)
+        tool = Path(__file__).with_name("make-torch-checkpoints.py")
+        run([sys.executable, tool, work / "finch", work, "--only", "pth"])
         shutil.rmtree(work / "finch")
         pth = work / "pth" / "finch.pth"
         found, peak = convert(rwkvq, pth, work / "out", presets)
