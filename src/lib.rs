@@ -40,6 +40,7 @@
 #![deny(missing_docs)]
 
 pub mod arch;
+pub mod bench;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod convert;
@@ -54,7 +55,7 @@ pub mod hub;
 pub mod imatrix;
 pub mod matmul;
 #[allow(unsafe_code)]
-mod mmap;
+pub mod mmap;
 pub mod model;
 pub mod progress;
 pub mod quant;

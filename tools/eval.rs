@@ -13,6 +13,7 @@ use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Result};
 use serde_json::json;
 
+use crate::memory::Memory;
 use crate::output::{folder_of, print, write_file};
 use crate::source;
 use crate::terminal::Bar;
@@ -84,6 +85,8 @@ pub struct Args {
     /// Say what was not believed in the source
     #[arg(long, short)]
     verbose: bool,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
@@ -118,6 +121,7 @@ fn options(args: &Args) -> Result<EvalOptions> {
     Ok(EvalOptions {
         layers: LayerSelection::parse(&args.layers)?,
         pooling: args.pooling.parse::<Pooling>()?,
+        access: args.memory.access(),
         session,
         repeats: args.repeats,
         seed: args.seed,

@@ -25,6 +25,12 @@ pub fn interrupted_by(signal: i32) -> u8 {
     code
 }
 
+/// A mapped file that is shortened ends the process as a failed read does.
+pub fn watch_mapped_files() {
+    #[cfg(unix)]
+    rwkvq::mmap::exit_when_a_mapped_file_shrinks(IO.into());
+}
+
 /// Runs a verb and gives its exit code. A panic that reaches this point is a bug of ours, whatever
 /// the input: it is told in one line and has a code of its own. One that the library catches on its
 /// way, because a crate it uses cannot cope with a file, is not told: the error is.

@@ -1,5 +1,6 @@
 //! The `rwkvq` command: flags in, one library call, results on stdout, messages on stderr.
 
+mod bench;
 mod completions;
 mod convert;
 mod embed;
@@ -10,6 +11,7 @@ mod imatrix;
 mod inspect;
 mod make_checkpoint;
 mod man;
+mod memory;
 mod output;
 mod source;
 mod terminal;
@@ -33,6 +35,7 @@ enum Verb {
     Imatrix(imatrix::Args),
     Embed(embed::Args),
     Eval(Box<eval::Args>),
+    Bench(bench::Args),
     MakeCheckpoint(make_checkpoint::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -42,12 +45,14 @@ fn main() -> ExitCode {
     // clap prints its own errors, one line and a hint, and exits with 2.
     let cli = Cli::parse();
     let interrupts = terminal::watch_interrupts();
+    exit::watch_mapped_files();
     exit::run(|| match cli.verb {
         Verb::Convert(args) => convert::run(&args, interrupts),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Imatrix(args) => imatrix::run(&args, interrupts),
         Verb::Embed(args) => embed::run(&args, interrupts),
         Verb::Eval(args) => eval::run(&args, interrupts),
+        Verb::Bench(args) => bench::run(&args, interrupts),
         Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
         Verb::Completions(args) => completions::run(&args, Cli::command()),
         Verb::Man(args) => man::run(&args, Cli::command()),

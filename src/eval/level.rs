@@ -39,7 +39,7 @@ pub(super) fn measure(
 ) -> Result<Measured> {
     let peak_is_ours = rss::reset_peak();
     let start = Instant::now();
-    let model = Arc::new(Model::open(path)?);
+    let model = Arc::new(Model::open_with(path, options.access)?);
     let embed = EmbedOptions {
         layers: options.layers.clone(),
         pooling: options.pooling,

@@ -16,6 +16,7 @@ use super::{bootstrap, controls, fidelity, host, metrics, rss, Dataset, Glove};
 use crate::embed::Pooling;
 use crate::error::{Error, Result};
 use crate::ggml;
+use crate::mmap::Access;
 use crate::model::{LayerSelection, Model, SessionOptions};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
@@ -36,6 +37,8 @@ pub struct EvalOptions {
     pub layers: LayerSelection,
     /// How tokens become one vector.
     pub pooling: Pooling,
+    /// How the models get into memory.
+    pub access: Access,
     /// How the models run.
     pub session: SessionOptions,
     /// Timed passes over each data set.
@@ -57,6 +60,7 @@ impl Default for EvalOptions {
         Self {
             layers: LayerSelection::all(),
             pooling: Pooling::Mean,
+            access: Access::Map,
             session: SessionOptions::default(),
             repeats: 1,
             seed: 42,

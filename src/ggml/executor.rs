@@ -142,7 +142,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ggml::{MappedTensors, StateTensors};
+    use crate::ggml::{MappedTensors, Products, StateTensors};
     use crate::mmap::Mmap;
     use crate::shape::Shape;
 
@@ -151,7 +151,7 @@ mod tests {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         let weights = MappedTensors::new(Arc::new(Mmap::open(&manifest).unwrap()), &[]);
         let state = StateTensors::new(&[Shape::new(&[1]).unwrap()]).unwrap();
-        let mut graph = Graph::new(8, Arc::new(weights), Arc::new(state));
+        let mut graph = Graph::new(8, Arc::new(weights), Arc::new(state), Products::Own);
         let x = graph.input_f32(Shape::new(&[n]).unwrap());
         let y = graph.scale(x, 2.0);
         graph.output(y);

@@ -10,13 +10,24 @@ use ggml_sys as sys;
 use super::TensorType;
 use crate::matmul::{multiply, Activations, Format, Machine, Matrix, Scratch, PANEL_ROWS};
 
+/// Whose matrix products a graph runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Products {
+    /// Those of [`matmul`](crate::matmul), where this processor and the tensor type have them,
+    /// else ggml's.
+    #[default]
+    Own,
+    /// ggml's.
+    Ggml,
+}
+
 thread_local! {
     /// Each thread of ggml keeps the memory of its panel.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// The format of `ty`, where this processor has products for it.
-pub(super) fn format_of(ty: TensorType) -> Option<Format> {
+/// The format of `ty`, where this processor has products of our own for it.
+pub fn format_of(ty: TensorType) -> Option<Format> {
     Machine::detect()?;
     Some(match ty {
         TensorType::F32 => Format::F32,

@@ -67,25 +67,26 @@ fn levels<'a>(
         .chunks_exact_mut(PANEL_ROWS * SUPERBLOCK)
         .zip(scales.chunks_exact_mut(n_scales).zip(mins.chunks_exact_mut(n_scales / 2)))
         .zip(d.chunks_exact_mut(PANEL_ROWS).zip(d_min.chunks_exact_mut(PANEL_ROWS)));
-    for (blocks, ((levels, (scales, mins)), (d, d_min))) in
-        blocks(panels, format.block_bytes()).zip(parts)
-    {
-        let parts = blocks.map(|block| superblock(format, block));
-        let (low, high) = (parts.each_ref().map(|p| p.low), parts.each_ref().map(|p| p.high));
+    let blocks = blocks(panels, format.block_bytes());
+    let (mut low, mut high) = ([&[][..]; PANEL_ROWS], [&[][..]; PANEL_ROWS]);
+    let mut halves = [[0; PANEL_ROWS]; 2];
+    for (blocks, ((levels, (scales, mins)), (d, d_min))) in blocks.zip(parts) {
+        for (row, block) in blocks.into_iter().enumerate() {
+            let part = superblock(format, block);
+            (low[row], high[row]) = (part.low, part.high);
+            (halves[0][row], halves[1][row]) = (part.d, part.d_min);
+            // [sub-block][row][2] and [pair of sub-blocks][row][2]
+            for (scales, scale) in scales.chunks_exact_mut(2 * PANEL_ROWS).zip(part.scales) {
+                scales[2 * row..2 * row + 2].fill(scale);
+            }
+            let pairs = part.mins.chunks_exact(2);
+            for (mins, pair) in mins.chunks_exact_mut(2 * PANEL_ROWS).zip(pairs) {
+                mins[2 * row..2 * row + 2].copy_from_slice(pair);
+            }
+        }
         machine.unpack_levels(bits(format), low, high, levels);
-        d.copy_from_slice(&machine.halves(&parts.each_ref().map(|p| p.d)));
-        d_min.copy_from_slice(&machine.halves(&parts.each_ref().map(|p| p.d_min)));
-        // [sub-block][row][2] and [pair of sub-blocks][row][2]
-        for (i, scales) in scales.chunks_exact_mut(2 * PANEL_ROWS).enumerate() {
-            for (scales, part) in scales.chunks_exact_mut(2).zip(&parts) {
-                scales.fill(part.scales[i]);
-            }
-        }
-        for (i, mins) in mins.chunks_exact_mut(2 * PANEL_ROWS).enumerate() {
-            for (mins, part) in mins.chunks_exact_mut(2).zip(&parts) {
-                mins.copy_from_slice(&part.mins[2 * i..2 * i + 2]);
-            }
-        }
+        d.copy_from_slice(&machine.halves(&halves[0]));
+        d_min.copy_from_slice(&machine.halves(&halves[1]));
     }
     LevelsPanels { levels, scales, mins, d, d_min }
 }
@@ -112,7 +113,13 @@ fn blocks<'a>(
 ) -> impl Iterator<Item = Rows<'a>> + use<'a> {
     panels.iter().flat_map(move |rows| {
         let n = rows[0].len() / block_bytes;
-        (0..n).map(move |i| rows.map(|row| &row[i * block_bytes..][..block_bytes]))
+        (0..n).map(move |i| {
+            let mut blocks = [&[][..]; PANEL_ROWS];
+            for (block, row) in blocks.iter_mut().zip(rows) {
+                *block = &row[i * block_bytes..][..block_bytes];
+            }
+            blocks
+        })
     })
 }
 

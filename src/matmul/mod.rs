@@ -16,8 +16,8 @@ mod panels;
 pub use activations::Activations;
 pub use fill::Scratch;
 
+pub use crate::simd::tiles::{Arithmetic, TileMachine as Machine, PANEL_ROWS, TILE_TOKENS};
 use crate::simd::tiles::{LevelsShape, SUPERBLOCK, WIDE_BLOCK};
-pub use crate::simd::tiles::{TileMachine as Machine, PANEL_ROWS, TILE_TOKENS};
 
 /// A tensor type that has a product here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,15 @@ impl Format {
             Some(shape) => Activations::Levels { block: shape.block() },
             None if matches!(self, Self::Q8_0) => Activations::Wide,
             None => Activations::Float,
+        }
+    }
+
+    /// What its products compute with.
+    pub const fn arithmetic(self) -> Arithmetic {
+        match self.activations() {
+            Activations::Float => Arithmetic::Float,
+            Activations::Wide => Arithmetic::Int16,
+            Activations::Levels { .. } => Arithmetic::Int8,
         }
     }
 
@@ -120,6 +129,11 @@ impl<'a> Matrix<'a> {
             bytes.len()
         );
         Self { format, bytes, n_in, row_bytes }
+    }
+
+    /// What its activations must be brought to.
+    pub fn activations(&self) -> Activations {
+        self.format.activations()
     }
 
     /// Number of rows.

@@ -6,7 +6,7 @@ use super::rwkv6::{self, GraphShape, Io};
 use super::stream::{Chunk, Packer, ROW_STEP};
 use super::{Layer, Model, SegmentPool};
 use crate::error::{Error, Result};
-use crate::ggml::{Executor, Graph, StateTensors};
+use crate::ggml::{Executor, Graph, Products, StateTensors};
 
 /// How a session runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +18,14 @@ pub struct SessionOptions {
     pub batch_tokens: usize,
     /// Sequences in flight.
     pub n_lanes: usize,
+    /// Whose matrix products run.
+    pub products: Products,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
         let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { n_threads, batch_tokens: 512, n_lanes: 1 }
+        Self { n_threads, batch_tokens: 512, n_lanes: 1, products: Products::Own }
     }
 }
 
@@ -148,6 +150,8 @@ impl Session {
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
             let shape = self.shape_of(&chunk, layers, pool);
             let pooled = self.run_chunk(&chunk, shape)?.pooled;
+            // Weights that changed while they were used gave numbers that mean nothing.
+            self.model.file().check_unchanged()?;
             for (i, segment) in chunk.segments.iter().enumerate() {
                 let sums = open[segment.text].get_or_insert_with(|| start(pool, width));
                 self.fold(&pooled, i, pool, sums);
@@ -305,7 +309,8 @@ impl Session {
         self.loaded = None;
         let n_nodes = rwkv6::n_nodes(self.model.hparams().n_layer);
         let weights = Arc::clone(&self.model.tensors);
-        let mut graph = Graph::new(n_nodes, weights, Arc::clone(&self.state));
+        let mut graph =
+            Graph::new(n_nodes, weights, Arc::clone(&self.state), self.options.products);
         let io = rwkv6::build(&self.model, &mut graph, &shape);
         self.executor.load(graph)?;
         self.loaded = Some((shape, io));

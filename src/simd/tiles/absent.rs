@@ -1,8 +1,8 @@
 //! The methods of a [`TileMachine`] on processors for which there is none: they cannot be called.
 
 use super::{
-    LevelBits, LevelsPanels, LevelsRow, LevelsShape, TileMachine, WidePanels, PANEL_ROWS,
-    TILE_TOKENS,
+    Arithmetic, LevelBits, LevelsPanels, LevelsRow, LevelsShape, TileMachine, WidePanels,
+    PANEL_ROWS, TILE_TOKENS,
 };
 
 macro_rules! absent {
@@ -30,4 +30,5 @@ absent! {
     halves(&[u16; PANEL_ROWS]) -> [f32; PANEL_ROWS];
     round_levels(&[f32], &mut [i8], &mut [i16]) -> f32;
     round_wide(&[f32], &mut [i16]) -> f32;
+    multiply_adds(Arithmetic, usize) -> u64;
 }

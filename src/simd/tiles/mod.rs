@@ -18,6 +18,8 @@ mod absent;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod ceiling;
+#[cfg(target_arch = "x86_64")]
 mod round;
 #[cfg(target_arch = "x86_64")]
 mod unpack;
@@ -33,6 +35,18 @@ pub const SUPERBLOCK: usize = 256;
 
 /// Weights under one scale of the wide panel.
 pub const WIDE_BLOCK: usize = 32;
+
+/// What a product multiplies and adds with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arithmetic {
+    /// Bytes, added up in 16 bits: K-quants.
+    Int8,
+    /// 16 bits, added up in 32: Q8_0.
+    Int16,
+    /// f32.
+    Float,
+}
 
 /// How a K-quant is cut into sub-blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

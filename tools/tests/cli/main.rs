@@ -2,10 +2,12 @@
 
 mod bad_checkpoints;
 mod bad_ggufs;
+mod bench;
 mod convert;
 mod embed;
 mod eval;
 mod interrupts;
+mod mapped_files;
 mod model_file;
 mod output;
 mod shell;
