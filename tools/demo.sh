@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # The main job on data that comes with the project: make a Finch checkpoint (random weights),
 # convert it to several presets, measure each on the demo sentence pairs, write a report.
-# Usage: tools/demo.sh [OUTDIR]
+# Usage: tools/demo.sh [OUTDIR]      RWKVQ names a program to take instead of building one
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 
 out="${1:-demo-out}"
-tools/setup.sh
-cargo build --release --locked --bin rwkvq
-rwkvq="${CARGO_TARGET_DIR:-target}/release/rwkvq"
+rwkvq="${RWKVQ:-}"
+if [ -z "$rwkvq" ]; then
+    tools/setup.sh
+    cargo build --release --locked --bin rwkvq
+    rwkvq="${CARGO_TARGET_DIR:-target}/release/rwkvq"
+fi
 
 mkdir -p "$out"
 [ -f "$out/finch-demo/config.json" ] || "$rwkvq" make-checkpoint "$out/finch-demo"

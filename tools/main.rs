@@ -1,6 +1,7 @@
 //! The `rwkvq` command: flags in, one library call, results on stdout, messages on stderr.
 
 mod bench;
+mod completions;
 mod convert;
 mod embed;
 mod embed_format;
@@ -9,6 +10,7 @@ mod exit;
 mod imatrix;
 mod inspect;
 mod make_checkpoint;
+mod man;
 mod memory;
 mod output;
 mod source;
@@ -16,7 +18,7 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Quantize RWKV models to GGUF, run them with ggml, and measure what quantization costs.
 #[derive(Debug, Parser)]
@@ -35,6 +37,8 @@ enum Verb {
     Eval(Box<eval::Args>),
     Bench(bench::Args),
     MakeCheckpoint(make_checkpoint::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
         Verb::Eval(args) => eval::run(&args, interrupts),
         Verb::Bench(args) => bench::run(&args, interrupts),
         Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
+        Verb::Completions(args) => completions::run(&args, Cli::command()),
+        Verb::Man(args) => man::run(&args, Cli::command()),
     })
 }
 

@@ -6,6 +6,7 @@
 //! reach this layer, and become an [`Error`](crate::Error) there. No raw pointer leaves this room.
 
 mod arena;
+mod cpu;
 mod executor;
 mod graph;
 mod info;

@@ -10,5 +10,6 @@ mod interrupts;
 mod mapped_files;
 mod model_file;
 mod output;
+mod shell;
 mod usage;
 mod workplace;
