@@ -8,7 +8,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Rooms of `src/` and what each uses, exactly: a path that is not listed fails the test, and so
 /// does a listed one that no file uses.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("error", &[]),
     ("shape", &[]),
     ("progress", &[]),
@@ -45,6 +45,9 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("embed", &["error", "model", "tokenizer"]),
     ("calibrate", &["error", "imatrix", "model", "progress"]),
     ("eval", &["embed", "error", "ggml", "model", "progress", "tokenizer"]),
+    // A report as pictures, and as a page with them in it.
+    ("figures", &["error", "eval"]),
+    ("page", &["error", "eval", "figures"]),
 ];
 
 /// Places that may say `unsafe`.

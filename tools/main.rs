@@ -1,5 +1,6 @@
 //! The `rwkvq` command: flags in, one library call, results on stdout, messages on stderr.
 
+mod compare;
 mod convert;
 mod embed;
 mod embed_format;
@@ -9,6 +10,7 @@ mod imatrix;
 mod inspect;
 mod make_checkpoint;
 mod output;
+mod report;
 mod source;
 mod terminal;
 
@@ -31,6 +33,8 @@ enum Verb {
     Imatrix(imatrix::Args),
     Embed(embed::Args),
     Eval(Box<eval::Args>),
+    Report(report::Args),
+    Compare(compare::Args),
     MakeCheckpoint(make_checkpoint::Args),
 }
 
@@ -38,13 +42,18 @@ fn main() -> ExitCode {
     // clap prints its own errors, one line and a hint, and exits with 2.
     let cli = Cli::parse();
     let interrupts = terminal::watch_interrupts();
-    exit::run(|| match cli.verb {
-        Verb::Convert(args) => convert::run(&args, interrupts),
-        Verb::Inspect(args) => inspect::run(&args),
-        Verb::Imatrix(args) => imatrix::run(&args, interrupts),
-        Verb::Embed(args) => embed::run(&args, interrupts),
-        Verb::Eval(args) => eval::run(&args, interrupts),
-        Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
+    exit::run(|| {
+        match cli.verb {
+            Verb::Compare(args) => return compare::run(&args),
+            Verb::Convert(args) => convert::run(&args, interrupts),
+            Verb::Inspect(args) => inspect::run(&args),
+            Verb::Imatrix(args) => imatrix::run(&args, interrupts),
+            Verb::Embed(args) => embed::run(&args, interrupts),
+            Verb::Eval(args) => eval::run(&args, interrupts),
+            Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
+            Verb::Report(args) => report::run(&args),
+        }
+        .map(|()| ExitCode::SUCCESS)
     })
 }
 

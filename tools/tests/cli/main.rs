@@ -8,5 +8,8 @@ mod eval;
 mod interrupts;
 mod model_file;
 mod output;
+mod report;
+mod schema;
+mod study;
 mod usage;
 mod workplace;
