@@ -53,12 +53,12 @@ fn what_the_second_lacks_is_named() {
     assert_eq!(missing(|r| r.runs[0].dataset.file_sha256 = "0".into()), [run]);
     assert_eq!(missing(|r| r.runs[0].dataset.n_pairs = 500), [run]);
     let level = format!("{run}, q4_k");
-    assert_eq!(missing(|r| drop(r.runs[0].levels.pop())), [level.clone()]);
+    assert_eq!(missing(|r| drop(r.runs[0].levels.pop())), std::slice::from_ref(&level));
     let fail = |r: &mut Report| {
         r.runs[0].levels[1].error = Some("out of memory".into());
         r.runs[0].levels[1].layers.clear();
     };
-    assert_eq!(missing(fail), [level.clone()]);
+    assert_eq!(missing(fail), std::slice::from_ref(&level));
     assert_eq!(
         missing(|r| r.runs[0].levels[1].layers[0].spearman = None),
         [format!("{level}, layer 1")]
