@@ -47,6 +47,8 @@ pub mod convert;
 pub mod embed;
 pub mod error;
 pub mod eval;
+#[cfg(feature = "pictures")]
+pub mod figures;
 #[allow(unsafe_code)]
 pub mod ggml;
 pub mod gguf;
@@ -57,6 +59,8 @@ pub mod matmul;
 #[allow(unsafe_code)]
 pub mod mmap;
 pub mod model;
+#[cfg(feature = "pictures")]
+pub mod page;
 pub mod progress;
 pub mod quant;
 pub mod recipe;

@@ -1,6 +1,7 @@
 //! The `rwkvq` command: flags in, one library call, results on stdout, messages on stderr.
 
 mod bench;
+mod compare;
 mod completions;
 mod convert;
 mod embed;
@@ -13,6 +14,7 @@ mod make_checkpoint;
 mod man;
 mod memory;
 mod output;
+mod report;
 mod source;
 mod terminal;
 
@@ -36,6 +38,8 @@ enum Verb {
     Embed(embed::Args),
     Eval(Box<eval::Args>),
     Bench(bench::Args),
+    Report(report::Args),
+    Compare(compare::Args),
     MakeCheckpoint(make_checkpoint::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -46,16 +50,21 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let interrupts = terminal::watch_interrupts();
     exit::watch_mapped_files();
-    exit::run(|| match cli.verb {
-        Verb::Convert(args) => convert::run(&args, interrupts),
-        Verb::Inspect(args) => inspect::run(&args),
-        Verb::Imatrix(args) => imatrix::run(&args, interrupts),
-        Verb::Embed(args) => embed::run(&args, interrupts),
-        Verb::Eval(args) => eval::run(&args, interrupts),
-        Verb::Bench(args) => bench::run(&args, interrupts),
-        Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
-        Verb::Completions(args) => completions::run(&args, Cli::command()),
-        Verb::Man(args) => man::run(&args, Cli::command()),
+    exit::run(|| {
+        match cli.verb {
+            Verb::Compare(args) => return compare::run(&args),
+            Verb::Convert(args) => convert::run(&args, interrupts),
+            Verb::Inspect(args) => inspect::run(&args),
+            Verb::Imatrix(args) => imatrix::run(&args, interrupts),
+            Verb::Embed(args) => embed::run(&args, interrupts),
+            Verb::Eval(args) => eval::run(&args, interrupts),
+            Verb::Bench(args) => bench::run(&args, interrupts),
+            Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
+            Verb::Report(args) => report::run(&args),
+            Verb::Completions(args) => completions::run(&args, Cli::command()),
+            Verb::Man(args) => man::run(&args, Cli::command()),
+        }
+        .map(|()| ExitCode::SUCCESS)
     })
 }
 

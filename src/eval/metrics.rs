@@ -67,6 +67,20 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     pearson(&ranks(x)?, &ranks(y)?)
 }
 
+/// The largest [`spearman`] that any `x` without ties can have with `y`: below 1 where `y` has ties,
+/// as each tie group of size `t` costs variance of its ranks.
+///
+/// `rho_max = sqrt(1 - sum over groups (t^3 - t) / (n^3 - n))`, which an `x` reaches that orders the
+/// pairs as `y` does. With a share `p` of ones in a binary `y` it is about `sqrt(3 p (1 - p))`.
+///
+/// `None` if `y` is constant, shorter than two or has a NaN.
+pub fn max_spearman(y: &[f64]) -> Option<f64> {
+    let (_, sizes) = tie_groups(y)?;
+    let cubed = |t: usize| (t as f64).powi(3) - t as f64;
+    let lost: f64 = sizes.iter().map(|&size| cubed(size)).sum();
+    (sizes.len() > 1).then(|| (1.0 - lost / cubed(y.len())).sqrt())
+}
+
 /// Ranks from 1; equal values share the mean of their ranks. `None` if a value is NaN.
 ///
 /// `rank_i = #{x_j < x_i} + (#{x_j = x_i} + 1) / 2`

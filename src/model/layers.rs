@@ -106,6 +106,16 @@ impl LayerSelection {
     }
 }
 
+impl From<&[Layer]> for LayerSelection {
+    fn from(layers: &[Layer]) -> Self {
+        let item = |layer: &Layer| match *layer {
+            Layer::Block(il) => Item::Index(il),
+            Layer::Final => Item::Final,
+        };
+        Self(layers.iter().map(item).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
