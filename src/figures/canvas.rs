@@ -176,6 +176,11 @@ pub(super) fn digits(length: f64) -> usize {
     (2.0 - length.log10().floor()).clamp(2.0, 7.0) as usize
 }
 
+/// Pixels at the left of an axis whose ticks have so many digits, its name included.
+pub(super) fn left(digits: usize) -> u32 {
+    30 + 8 * (digits as u32 + 2)
+}
+
 /// A number on an axis with so many digits after the point; zero has no sign.
 pub(super) fn decimal(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");

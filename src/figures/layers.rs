@@ -111,7 +111,8 @@ fn draw(
         Size::Narrow => ((7, 6), "layer (index; final: output norm)"),
     };
     canvas::draw(size, size.height(), &keys, |area| {
-        let axes = Axes { x, y: low..high, x_name, y_name, ticks, left: 64 };
+        let left = canvas::left(canvas::digits(high - low));
+        let axes = Axes { x, y: low..high, x_name, y_name, ticks, left };
         body(area, axes, &names, lines, across)
     })
 }

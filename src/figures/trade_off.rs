@@ -135,11 +135,18 @@ fn draw(size: Size, bubbles: &[Bubble], y_name: &str) -> Result<String> {
     // Room for half a bubble above and below.
     let (low, high) = (low - 0.08 * (high - low), high + 0.08 * (high - low));
     let heaviest = bubbles.iter().map(|bubble| bubble.bytes).fold(f64::MIN_POSITIVE, f64::max);
+    let digits = canvas::digits(high - low);
     let ticks = if size == Size::Wide { (8, 8) } else { (4, 6) };
     canvas::draw(size, size.height(), &keys, |area| {
-        let axes = Axes { x, y: low..high, x_name: "speed (tokens/s)", y_name, ticks, left: 70 };
+        let axes = Axes {
+            x,
+            y: low..high,
+            x_name: "speed (tokens/s)",
+            y_name,
+            ticks,
+            left: canvas::left(digits),
+        };
         // Neither a correlation nor a cosine goes beyond 1.
-        let digits = canvas::digits(high - low);
         let within = |y: f64| y.abs() < 1.0 + 1e-9;
         let y_label =
             |y: &f64| if within(*y) { canvas::decimal(*y, digits) } else { String::new() };
