@@ -150,10 +150,8 @@ fn speed(seconds: &mut [f64], work: &Work, load_seconds: f64, embedder: &Embedde
     let median = seconds[seconds.len() / 2].max(f64::MIN_POSITIVE);
     let tokens: u64 = work.ids.iter().map(|ids| ids.len() as u64).sum();
     let options = embedder.session().options();
-    let layers_computed = match work.layers.last() {
-        Some(Layer::Block(il)) => il + 1,
-        _ => embedder.session().model().hparams().n_layer,
-    };
+    let n_layer = embedder.session().model().hparams().n_layer;
+    let layers_computed = work.layers.last().map_or(n_layer, |layer| layer.n_blocks(n_layer));
     Speed {
         tokens,
         sentences: work.ids.len() as u64,
