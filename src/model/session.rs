@@ -150,8 +150,6 @@ impl Session {
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
             let shape = self.shape_of(&chunk, layers, pool);
             let pooled = self.run_chunk(&chunk, shape)?.pooled;
-            // Weights that changed while they were used gave numbers that mean nothing.
-            self.model.file().check_unchanged()?;
             for (i, segment) in chunk.segments.iter().enumerate() {
                 let sums = open[segment.text].get_or_insert_with(|| start(pool, width));
                 self.fold(&pooled, i, pool, sums);
@@ -296,6 +294,8 @@ impl Session {
         self.executor.set_f32(io.keep, &keep);
         self.executor.set_i32(io.segments, &segments);
         self.executor.compute()?;
+        // Weights that changed while they were used gave numbers that mean nothing.
+        self.model.file().check_unchanged()?;
         let n_tokens = chunk.keep.iter().filter(|&&keep| keep).count() as u64;
         self.workload.tokens += n_tokens;
         self.workload.padding += chunk.keep.len() as u64 - n_tokens;
