@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::embed::{EmbedOptions, Embedder, Pooling};
 use crate::error::{Error, Result};
-use crate::eval::{host, report::Host, rss};
+use crate::eval::{host, metrics, report::Host, rss};
 use crate::mmap::Access;
 use crate::model::{LayerSelection, Model, Products, SessionOptions};
 use crate::progress::Progress;
@@ -247,9 +247,7 @@ fn texts(model: &Model, n_tokens: usize, n_texts: usize) -> Vec<Vec<u32>> {
     (0..n_texts).map(text).collect()
 }
 
-/// The median; of an even number the greater of the two in the middle. There is one at least.
+/// The median, never 0.
 fn median(seconds: &[f64]) -> f64 {
-    let mut sorted = seconds.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2].max(f64::MIN_POSITIVE)
+    metrics::upper_median(seconds).unwrap_or(0.0).max(f64::MIN_POSITIVE)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::ggml::format_of;
 use crate::gguf::TensorInfo;
-use crate::matmul::{multiply, Arithmetic, Machine, Matrix, Scratch, PANEL_ROWS, TILE_TOKENS};
+use crate::matmul::{multiply, put, Arithmetic, Machine, Matrix, Scratch, PANEL_ROWS, TILE_TOKENS};
 use crate::model::Model;
 
 /// Speed of the product of one matrix.
@@ -77,10 +77,8 @@ fn seconds(
     let prepared = &mut bytemuck::cast_slice_mut(&mut memory)[..row_bytes * n_tokens];
     prepared.chunks_exact_mut(row_bytes).for_each(|out| activations.prepare(machine, &row, out));
     let prepared = &*prepared;
-    let n_panels = matrix.n_out().div_ceil(PANEL_ROWS);
     let share = |i: usize| {
-        let (from, to) = (n_panels * i / n_threads, n_panels * (i + 1) / n_threads);
-        let rows = from * PANEL_ROWS..matrix.n_out().min(to * PANEL_ROWS);
+        let rows = matrix.share(i, n_threads);
         let (mut scratch, mut out) = (Scratch::default(), vec![0f32; rows.len() * n_tokens]);
         let (first, width) = (rows.start, rows.len());
         if width == 0 {
@@ -88,12 +86,7 @@ fn seconds(
         }
         let begin = Instant::now();
         multiply(machine, matrix, rows, prepared, n_tokens, &mut scratch, |t, row, sums, add| {
-            let out = &mut out[t * width + row - first..][..sums.len()];
-            if add {
-                out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-            } else {
-                out.copy_from_slice(sums);
-            }
+            put(sums, add, &mut out[t * width + row - first..][..sums.len()]);
         });
         let seconds = begin.elapsed().as_secs_f64();
         std::hint::black_box(out);

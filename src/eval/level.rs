@@ -96,7 +96,7 @@ pub(super) fn measure(
         similarities,
         threshold_similarities,
         embeddings: spill,
-        speed: speed(&mut seconds, work, load_seconds, &embedder),
+        speed: speed(&seconds, work, load_seconds, &embedder),
         memory,
     })
 }
@@ -144,10 +144,8 @@ fn compare_pairs(embeddings: &Embeddings, similarities: &mut [Vec<f64>]) {
     }
 }
 
-fn speed(seconds: &mut [f64], work: &Work, load_seconds: f64, embedder: &Embedder) -> Speed {
-    seconds.sort_by(f64::total_cmp);
-    // The median; of an even number of passes the slower of the two in the middle.
-    let median = seconds[seconds.len() / 2].max(f64::MIN_POSITIVE);
+fn speed(seconds: &[f64], work: &Work, load_seconds: f64, embedder: &Embedder) -> Speed {
+    let median = metrics::upper_median(seconds).unwrap_or(0.0).max(f64::MIN_POSITIVE);
     let tokens: u64 = work.ids.iter().map(|ids| ids.len() as u64).sum();
     let options = embedder.session().options();
     let n_layer = embedder.session().model().hparams().n_layer;

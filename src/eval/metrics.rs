@@ -3,6 +3,13 @@
 //! In: numbers. Out: one number, or `None` where the quantity is undefined, so that a report says
 //! null and never NaN. Uses nothing of this crate.
 
+/// The median; of an even number of values the greater of the two in the middle. `None` of none.
+pub fn upper_median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
+
 /// Cosine of the angle between two vectors.
 ///
 /// `cos(a, b) = sum a_i b_i / sqrt(sum a_i^2 * sum b_i^2)`, cut to `[-1, 1]`

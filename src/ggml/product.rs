@@ -8,7 +8,7 @@ use std::slice;
 use ggml_sys as sys;
 
 use super::TensorType;
-use crate::matmul::{multiply, Activations, Format, Machine, Matrix, Scratch, PANEL_ROWS};
+use crate::matmul::{multiply, put, Activations, Format, Machine, Matrix, Scratch};
 
 /// Whose matrix products a graph runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,21 +107,14 @@ pub(super) unsafe extern "C" fn product(
         let size = n * format.activations().row_bytes(n_in);
         let activations = slice::from_raw_parts(x.data.cast::<u8>(), size);
         let y = (*dst).data.cast::<f32>();
-        let n_panels = n_out.div_ceil(PANEL_ROWS);
-        let (ith, nth) = (ith as usize, nth as usize);
-        let (from, to) = (n_panels * ith / nth, n_panels * (ith + 1) / nth);
-        let rows = from * PANEL_ROWS..n_out.min(to * PANEL_ROWS);
+        let rows = matrix.share(ith as usize, nth as usize);
         if rows.is_empty() {
             return;
         }
         SCRATCH.with_borrow_mut(|scratch| {
             multiply(machine, matrix, rows, activations, n, scratch, |token, row, sums, add| {
                 let out = slice::from_raw_parts_mut(y.add(token * n_out + row), sums.len());
-                if add {
-                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-                } else {
-                    out.copy_from_slice(sums);
-                }
+                put(sums, add, out);
             });
         });
     }

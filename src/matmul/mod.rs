@@ -17,6 +17,8 @@ pub use activations::Activations;
 pub use fill::Scratch;
 
 pub use crate::simd::tiles::{Arithmetic, TileMachine as Machine, PANEL_ROWS, TILE_TOKENS};
+use std::ops::Range;
+
 use crate::simd::tiles::{LevelsShape, SUPERBLOCK, WIDE_BLOCK};
 
 /// A tensor type that has a product here.
@@ -141,8 +143,25 @@ impl<'a> Matrix<'a> {
         self.bytes.len() / self.row_bytes
     }
 
+    /// The rows of whole panels that fall to thread `i` of `n`; none if there are fewer panels.
+    pub fn share(&self, i: usize, n: usize) -> Range<usize> {
+        let n_panels = self.n_out().div_ceil(PANEL_ROWS);
+        let end = |i: usize| self.n_out().min(n_panels * i / n * PANEL_ROWS);
+        end(i)..end(i + 1)
+    }
+
     fn row(&self, row: usize) -> &'a [u8] {
         &self.bytes[row * self.row_bytes..][..self.row_bytes]
+    }
+}
+
+/// Stores what [`multiply`] hands over, or adds it. Panics if the lengths differ.
+pub fn put(sums: &[f32], add: bool, out: &mut [f32]) {
+    if add {
+        assert_eq!(sums.len(), out.len(), "sums of as many rows");
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+    } else {
+        out.copy_from_slice(sums);
     }
 }
 
@@ -155,7 +174,7 @@ impl<'a> Matrix<'a> {
 pub fn multiply(
     machine: Machine,
     matrix: Matrix<'_>,
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
     activations: &[u8],
     n_tokens: usize,
     scratch: &mut Scratch,
