@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{fixture, gguf, run};
+use common::{fixture, run, valid};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,7 +19,7 @@ use rwkvq::checkpoint::random::Spec;
 use rwkvq::checkpoint::Checkpoint;
 use rwkvq::convert::{self, ConvertOptions, Job};
 use rwkvq::embed::Pooling;
-use rwkvq::eval::{self, table, Dataset, EvalOptions, Glove, LevelFile, Report};
+use rwkvq::eval::{table, Dataset, Glove, Report};
 use rwkvq::gguf::GgufFile;
 use rwkvq::imatrix::Imatrix;
 use rwkvq::model::Model;
@@ -112,34 +112,19 @@ fn report(_: &Path, file: &Path) -> Result<()> {
     Ok(())
 }
 
-const PAIRS: &str = "score\tsentence1\tsentence2\n1\tthe cat sat\ta cat was sitting\n\
-                     0.5\train fell\tit rained\n0\tone two\tthree\n";
-const CSV: &str = "score,sentence1,sentence2\n1,\"the cat, sat\",a cat\n0,x,\"y \"\"z\"\"\"\n";
-const JSONL: &str = "{\"score\": 1, \"sentence1\": \"a\", \"sentence2\": \"b\"}\n\
-                     {\"score\": 0, \"sentence1\": \"c\", \"sentence2\": \"\\u00e9\"}\n";
-const VECTORS: &str = "the 0.1 -0.2 0.3\ncat 1 2 3\nsat 1e-3 0 0.5\n";
-const WORDS: &str = r#"{"a": 0, "b": 1, "ab": 2, "Ġ": 3}"#;
-const MERGES: &str = "#version: 0.2\na b\n";
-const TOKENIZER: &str = r#"{"version": "1.0", "added_tokens": [], "normalizer": null,
-    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
-    "use_regex": true}, "post_processor": null, "decoder": {"type": "ByteLevel",
-    "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-    "model": {"type": "BPE", "unk_token": "a", "vocab": {"a": 0, "b": 1, "ab": 2,
-    "Ġ": 3}, "merges": ["a b"]}}"#;
-
 fn kinds() -> Vec<Kind> {
     let kind = |name, read, changed, files: &[(&'static str, &[u8])]| {
         let files = files.iter().map(|&(file, bytes)| (file, bytes.to_vec())).collect();
         Kind { name, files, changed, read }
     };
-    let data = |name: &str| fs::read(fixture::data_dir().join(name)).unwrap();
+    let data = valid::data;
     let spec = Spec { n_layer: 1, n_embd: 32, n_vocab: 300, ..Spec::default() };
-    let small = |preset| fs::read(&gguf::random(&spec, preset).path).unwrap();
+    let small = |preset| valid::gguf(&spec, preset);
     let checkpoint = fixture::random_checkpoint(&spec);
     let part = |name: &str| fs::read(checkpoint.path().join(name)).unwrap();
     let (config, weights) = (part("config.json"), part("model.safetensors"));
     let vocabulary = part("rwkv_vocab_v20230424.txt");
-    let index = index_of(&weights);
+    let index = valid::index_of(&weights);
     let (a, b) = ("config.json", "rwkv_vocab_v20230424.txt");
     let whole: [(&str, &[u8]); 3] =
         [(a, &config), (b, &vocabulary), ("model.safetensors", &weights)];
@@ -150,9 +135,9 @@ fn kinds() -> Vec<Kind> {
         ("model.safetensors.index.json", &index),
     ];
     let gpt2: [(&str, &[u8]); 2] =
-        [("vocab.json", WORDS.as_bytes()), ("merges.txt", MERGES.as_bytes())];
+        [("vocab.json", valid::WORDS.as_bytes()), ("merges.txt", valid::MERGES.as_bytes())];
     let vectors: [(&str, &[u8]); 2] =
-        [("glove.txt", VECTORS.as_bytes()), ("pairs.tsv", PAIRS.as_bytes())];
+        [("glove.txt", valid::VECTORS.as_bytes()), ("pairs.tsv", valid::PAIRS.as_bytes())];
     vec![
         kind("GGUF, run", model, 0, &[("m.gguf", &small("q8_0"))]),
         kind("GGUF, converted", single_file, 0, &[("m.gguf", &small("f16"))]),
@@ -163,41 +148,19 @@ fn kinds() -> Vec<Kind> {
         kind("PyTorch, zip", torch, 0, &[("m.bin", &data("torch/module.bin"))]),
         kind("PyTorch, views", torch, 0, &[("m.bin", &data("torch/views.bin"))]),
         kind("PyTorch, wrapped", torch, 0, &[("m.pth", &data("torch/wrapped.pth"))]),
-        kind("tokenizer.json", tokenizer, 0, &[("tokenizer.json", TOKENIZER.as_bytes())]),
+        kind("tokenizer.json", tokenizer, 0, &[("tokenizer.json", valid::TOKENIZER.as_bytes())]),
         kind("vocab.json", tokenizer, 0, &gpt2),
         kind("merges.txt", merges, 1, &gpt2),
-        kind("TSV", dataset, 0, &[("pairs.tsv", PAIRS.as_bytes())]),
-        kind("CSV", dataset, 0, &[("pairs.csv", CSV.as_bytes())]),
-        kind("JSONL", dataset, 0, &[("pairs.jsonl", JSONL.as_bytes())]),
+        kind("TSV", dataset, 0, &[("pairs.tsv", valid::PAIRS.as_bytes())]),
+        kind("CSV", dataset, 0, &[("pairs.csv", valid::CSV.as_bytes())]),
+        kind("JSONL", dataset, 0, &[("pairs.jsonl", valid::JSONL.as_bytes())]),
         kind("Parquet", dataset, 0, &[("pairs.parquet", &data("parquet/stsb.parquet"))]),
         kind("GloVe", glove, 0, &vectors),
-        kind("preset", preset, 0, &[("p.json", include_bytes!("../quant-presets/q4_k_m.json"))]),
+        kind("preset", preset, 0, &[("p.json", valid::PRESET)]),
         kind("imatrix, GGUF", imatrix, 0, &[("i.gguf", &data("fixture.imatrix.gguf"))]),
         kind("imatrix, dat", imatrix, 0, &[("i.dat", &data("fixture.imatrix.dat"))]),
-        kind("report.json", report, 0, &[("r.json", a_report(&spec).as_bytes())]),
+        kind("report.json", report, 0, &[("r.json", valid::report(&spec).as_bytes())]),
     ]
-}
-
-/// The index of a safetensors file that is the only shard.
-fn index_of(weights: &[u8]) -> Vec<u8> {
-    let tensors = safetensors::SafeTensors::deserialize(weights).unwrap();
-    let map: serde_json::Map<_, _> = tensors
-        .names()
-        .into_iter()
-        .map(|name| (name.to_string(), "model-00001-of-00001.safetensors".into()))
-        .collect();
-    serde_json::to_vec(&serde_json::json!({ "metadata": {}, "weight_map": map })).unwrap()
-}
-
-fn a_report(spec: &Spec) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let pairs = folder.path().join("pairs.tsv");
-    fs::write(&pairs, PAIRS).unwrap();
-    let dataset = Dataset::open(&pairs, None, None).unwrap();
-    let file = gguf::random(spec, "q8_0");
-    let levels = [LevelFile { preset: "q8_0".into(), path: file.path.clone() }];
-    let options = EvalOptions { session: run::one_thread(), ..Default::default() };
-    eval::run(&levels, &[dataset], &options, &Silent).unwrap().report.to_json()
 }
 
 /// One to three changes of the kinds that have broken readers: flipped bits, extreme numbers, bytes

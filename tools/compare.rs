@@ -11,6 +11,9 @@ use crate::exit;
 use crate::output::print;
 use crate::report::{open, read};
 
+/// Largest file of kept scores: 25 layers of 10 levels on 50,000 pairs.
+const MAX_SCORES_BYTES: u64 = 256 << 20;
+
 /// Show what changed from one report to another, with intervals
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -73,6 +76,6 @@ fn refuse_gaps(second: &Path, comparison: &Comparison) -> Result<()> {
 
 fn scores(args: &Args) -> Result<Option<[Scores; 2]>> {
     let Some([first, second]) = args.scores.as_deref() else { return Ok(None) };
-    let open = |path: &Path| Scores::from_json(path, &read(path)?);
+    let open = |path: &Path| Scores::from_json(path, &read(path, MAX_SCORES_BYTES)?);
     Ok(Some([open(first)?, open(second)?]))
 }

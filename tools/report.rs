@@ -9,8 +9,8 @@ use rwkvq::{Error, Result};
 
 use crate::output::print;
 
-/// Largest file that is read.
-const MAX_BYTES: u64 = 256 << 20;
+/// Largest report; those of the largest models have about one megabyte.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// Show reports: as one HTML page, as figures, or as tables
 #[derive(Debug, clap::Args)]
@@ -40,16 +40,16 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// A report from a file.
 pub fn open(path: &Path) -> Result<Report> {
-    Report::from_json(path, &read(path)?)
+    Report::from_json(path, &read(path, MAX_BYTES)?)
 }
 
-/// The text of a file that is not too large.
-pub fn read(path: &Path) -> Result<String> {
+/// The text of a file of at most `max_bytes`.
+pub fn read(path: &Path, max_bytes: u64) -> Result<String> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::unsupported(path, format!("larger than {} MiB", MAX_BYTES >> 20)));
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(Error::unsupported(path, format!("larger than {} MiB", max_bytes >> 20)));
     }
     String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8"))
 }

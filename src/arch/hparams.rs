@@ -33,7 +33,7 @@ pub struct Hparams {
 impl Hparams {
     /// Number of heads.
     pub fn n_head(&self) -> usize {
-        self.n_embd / self.head_size
+        self.n_embd.checked_div(self.head_size).unwrap_or_default()
     }
 
     /// How often the residual stream has been halved when layer `il` begins.
@@ -83,7 +83,7 @@ impl Hparams {
             n_vocab: embeddings.n_rows(),
             head_size: heads.n_cols(),
             n_ff: shape("blocks.0.feed_forward.key.weight", 2)?.n_rows(),
-            low_rank_mix: shape("blocks.0.attention.time_maa_w2", 3)?.dims()[1],
+            low_rank_mix: shape("blocks.0.attention.time_maa_w2", 3)?.ne()[1],
             low_rank_decay: shape("blocks.0.attention.time_decay_w1", 2)?.n_cols(),
             layer_norm_eps: rwkv6::LAYER_NORM_EPS,
             rescale_every: rwkv6::RESCALE_EVERY,

@@ -63,7 +63,10 @@ pub fn map(
         slot.0.check(path, tensor, hparams)?;
         slot.1 = index;
     }
-    if let Some(row) = rows.iter().find(|row| by_source[row.source.as_str()].1 == usize::MAX) {
+    let is_missing = |row: &&Expected| {
+        by_source.get(row.source.as_str()).is_none_or(|(_, index)| *index == usize::MAX)
+    };
+    if let Some(row) = rows.iter().find(is_missing) {
         return Err(Error::malformed(path, format!("missing tensor {:?}", row.source)));
     }
     let mut sources: Vec<(&str, &Expected, usize)> =
@@ -122,6 +125,12 @@ fn full_name(canonical: &str) -> String {
     }
 }
 
+#[expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "every row has been found among the tensors, with the shape that the row asks for; \
+              the table has five rows of a stack"
+)]
 fn collect(
     sources: &[(&str, &Expected, usize)],
     tensors: &[Named<'_>],

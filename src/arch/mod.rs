@@ -4,6 +4,17 @@
 //! In: names and shapes of a checkpoint's tensors, its config.json. Out: [`Hparams`] and one
 //! [`Target`] per tensor of the GGUF. Pure; uses `error`, `shape` and ggml's types.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod detect;
 mod hparams;
 pub mod keys;

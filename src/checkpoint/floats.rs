@@ -10,7 +10,8 @@ pub(super) const CHUNK: usize = 8192;
 
 /// Decodes `bytes`, which are as many elements of type `ty` as `out` holds, at most [`CHUNK`].
 pub(super) fn decode(ty: TensorType, bytes: &[u8], out: &mut [f32]) {
-    assert_eq!(bytes.len(), out.len() * ty.block_bytes(), "bytes of {} {ty}", out.len());
+    assert_eq!(bytes.len(), out.len().saturating_mul(ty.block_bytes()), "bytes of {ty}");
+    assert!(out.len() <= CHUNK, "{} elements", out.len());
     match ty {
         TensorType::F32 => each(bytes, out, f32::from_le_bytes),
         // A bf16 is the upper half of an f32; NaN keeps its bits.
@@ -19,7 +20,7 @@ pub(super) fn decode(ty: TensorType, bytes: &[u8], out: &mut [f32]) {
         }
         TensorType::F16 => {
             let mut halves = [f16::ZERO; CHUNK];
-            let halves = &mut halves[..out.len()];
+            let (halves, _) = halves.split_at_mut(out.len());
             each(bytes, halves, f16::from_le_bytes);
             halves.convert_to_f32_slice(out);
         }
@@ -28,9 +29,8 @@ pub(super) fn decode(ty: TensorType, bytes: &[u8], out: &mut [f32]) {
 }
 
 fn each<const N: usize, T>(bytes: &[u8], out: &mut [T], from_le: impl Fn([u8; N]) -> T) {
-    for (value, bytes) in out.iter_mut().zip(bytes.chunks_exact(N)) {
-        *value = from_le(bytes.try_into().expect("chunks of N bytes"));
-    }
+    let (elements, _) = bytes.as_chunks();
+    out.iter_mut().zip(elements).for_each(|(value, element)| *value = from_le(*element));
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What kind of file holds the tensors: told by its first bytes, never by its name.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -12,8 +13,7 @@ use crate::error::{Error, Result};
 /// out in the order of their names, by code point, each name once.
 pub(super) fn read_header(path: &Path, file: &File, file_bytes: u64) -> Result<Vec<Stored>> {
     let mut head = [0; 9];
-    let n = file_bytes.min(9) as usize;
-    file.read_exact_at(&mut head[..n], 0).map_err(|e| Error::io(path, e))?;
+    read_some(file, 0, file_bytes, &mut head).map_err(|e| Error::io(path, e))?;
     let what = match head {
         // Before the others: a safetensors file starts with a length, which can be any of them.
         [_, _, _, _, 0, 0, 0, 0, b'{'] => return safetensors::read_header(path, file, file_bytes),
@@ -29,4 +29,17 @@ pub(super) fn read_header(path: &Path, file: &File, file_bytes: u64) -> Result<V
         _ => return safetensors::read_header(path, file, file_bytes),
     };
     Err(Error::unsupported(path, what))
+}
+
+/// The `available` bytes at `offset`, or as many as `buffer` holds.
+pub(super) fn read_some<'b>(
+    file: &File,
+    offset: u64,
+    available: u64,
+    buffer: &'b mut [u8],
+) -> io::Result<&'b [u8]> {
+    let n = available.min(buffer.len() as u64) as usize;
+    let (bytes, _) = buffer.split_at_mut(n);
+    file.read_exact_at(bytes, offset)?;
+    Ok(bytes)
 }

@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for Dims {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Dims, A::Error> {
                 let mut found = Dims { rank: 0, dims: Vec::new() };
                 while let Some(dim) = seq.next_element()? {
-                    found.rank += 1;
+                    found.rank = found.rank.saturating_add(1);
                     if found.rank <= 4 {
                         found.dims.push(dim);
                     }
@@ -115,7 +115,7 @@ impl<'de> Deserialize<'de> for FreeText {
     }
 }
 
-/// A map of texts in which no key comes twice.
+/// A map of at most [`MAX_TENSORS`] texts in which no key comes twice.
 pub(super) fn unique_keys<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
@@ -130,6 +130,10 @@ pub(super) fn unique_keys<'de, D: Deserializer<'de>>(
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut texts = BTreeMap::new();
             while let Some((key, text)) = map.next_entry::<String, String>()? {
+                if texts.len() == MAX_TENSORS {
+                    let what = format_args!("tensor count exceeds limit {MAX_TENSORS}");
+                    return Err(A::Error::custom(what));
+                }
                 if texts.contains_key(&key) {
                     return Err(A::Error::custom(format_args!("tensor {key:?} is listed twice")));
                 }

@@ -6,12 +6,29 @@
 //! read is an error, not a signal. Nothing in a file is executed, and no file outside the folder
 //! is opened because a file names it. May use `error`, `shape`, `mmap` and ggml's tensor types.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod config;
 mod floats;
 mod format;
 mod json;
 mod parts;
 mod pickle;
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "it writes checkpoints and reads none"
+)]
 pub mod random;
 mod safetensors;
 mod stored;
@@ -100,8 +117,7 @@ impl Checkpoint {
         let index = match files.index {
             None => None,
             Some(index) => {
-                let find =
-                    |name: &str| by_name.get(name).map(|&i: &usize| &*parts[tensors[i].part].path);
+                let find = |name: &str| file_of(&parts, tensors.get(*by_name.get(name)?)?);
                 index.check(find, tensors.iter().map(|tensor| tensor.name.as_str()))?;
                 Some(index.path)
             }
@@ -158,7 +174,8 @@ impl Checkpoint {
 
     /// The file that holds tensor `index`. Panics if there is no such tensor.
     pub fn file_of(&self, index: usize) -> &Path {
-        &self.parts[self.tensors[index].part].path
+        let (_, part) = self.located(index);
+        &part.path
     }
 
     /// Every file that was or may be read, for the check that the output is none of them.
@@ -174,15 +191,16 @@ impl Checkpoint {
     /// the tensor, or one that cuts an element in two, is an error. Panics if there is no such
     /// tensor.
     pub fn read_bytes(&self, index: usize, byte_offset: u64, out: &mut [u8]) -> Result<()> {
-        let tensor = &self.tensors[index];
+        let (tensor, part) = self.located(index);
         tensor.check_range(byte_offset, out.len() as u64)?;
-        let part = &self.parts[tensor.part];
         let read = |offset: u64, out: &mut [u8]| part.read(tensor, offset, out);
         match &tensor.strides {
             None => read(byte_offset, out),
             Some(strides) => {
                 let width = tensor.ty.block_bytes();
-                strides.gather(&tensor.shape, width, byte_offset as usize / width, out, read)
+                // The range is made of whole elements.
+                let first = (byte_offset as usize).checked_div(width).unwrap_or_default();
+                strides.gather(&tensor.shape, width, first, out, read)
             }
         }
     }
@@ -190,26 +208,35 @@ impl Checkpoint {
     /// Reads elements of tensor `index`, from `first_element` on, as floats into `out`. A range
     /// outside the tensor is an error. Panics if there is no such tensor.
     pub fn read_f32(&self, index: usize, first_element: usize, out: &mut [f32]) -> Result<()> {
-        let tensor = &self.tensors[index];
+        let (tensor, _) = self.located(index);
         let (ty, width) = (tensor.ty, tensor.ty.block_bytes());
+        let bytes_of = |elements: &[f32]| elements.len().saturating_mul(width);
         let mut offset = (first_element as u64).saturating_mul(width as u64);
-        tensor.check_range(offset, (out.len() * width) as u64)?;
+        tensor.check_range(offset, bytes_of(out) as u64)?;
         // A gather is the cheaper the more it gets at once.
-        if tensor.strides.is_some() {
-            let mut bytes = vec![0; out.len() * width];
-            self.read_bytes(index, offset, &mut bytes)?;
-            let chunks = bytes.chunks(floats::CHUNK * width).zip(out.chunks_mut(floats::CHUNK));
-            chunks.for_each(|(bytes, chunk)| floats::decode(ty, bytes, chunk));
-            return Ok(());
-        }
-        let mut bytes = [0; floats::CHUNK * 4];
-        for chunk in out.chunks_mut(floats::CHUNK) {
-            let bytes = &mut bytes[..chunk.len() * width];
+        let at_once = if tensor.strides.is_some() { out.len().max(1) } else { floats::CHUNK };
+        let mut bytes = vec![0; bytes_of(out).min(at_once.saturating_mul(width))];
+        for out in out.chunks_mut(at_once) {
+            let (bytes, _) = bytes.split_at_mut(bytes_of(out));
             self.read_bytes(index, offset, bytes)?;
-            floats::decode(ty, bytes, chunk);
-            offset += bytes.len() as u64;
+            let chunks = bytes.chunks(floats::CHUNK.saturating_mul(width));
+            let chunks = chunks.zip(out.chunks_mut(floats::CHUNK));
+            chunks.for_each(|(bytes, chunk)| floats::decode(ty, bytes, chunk));
+            // Not past the end of the tensor, whose length is a number.
+            offset = offset.saturating_add(bytes.len() as u64);
         }
         Ok(())
+    }
+
+    /// Tensor `index` and the file that holds it.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "an index that `tensors` and `find` do not give is the caller's mistake, and each \
+                  tensor was made with the number of a part"
+    )]
+    fn located(&self, index: usize) -> (&TensorEntry, &Part) {
+        let tensor = &self.tensors[index];
+        (tensor, &self.parts[tensor.part])
     }
 }
 
@@ -235,7 +262,8 @@ impl TensorEntry {
 impl Part {
     /// Reads bytes at `offset` from the first element of `tensor`.
     fn read(&self, tensor: &TensorEntry, offset: u64, out: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(out, tensor.offset + offset).map_err(|e| match e.kind() {
+        let at = tensor.offset.saturating_add(offset);
+        self.file.read_exact_at(out, at).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => {
                 let what = format!("cut while it was read, inside tensor {:?}", tensor.name);
                 Error::io(&self.path, io::Error::new(e.kind(), what))
@@ -265,18 +293,23 @@ impl Beside {
     }
 }
 
+/// The one of `parts` that holds `tensor`.
+fn file_of<'a>(parts: &'a [Part], tensor: &TensorEntry) -> Option<&'a Path> {
+    parts.get(tensor.part).map(|part| part.path.as_path())
+}
+
 /// Index of every tensor by its name, which only one part may have.
 fn unique(path: &Path, parts: &[Part], tensors: &[TensorEntry]) -> Result<HashMap<String, usize>> {
     let mut by_name = HashMap::with_capacity(tensors.len());
     for (i, tensor) in tensors.iter().enumerate() {
         if let Some(first) = by_name.insert(tensor.name.clone(), i) {
-            let file = |i: usize| parts[tensors[i].part].path.file_name().unwrap_or_default();
-            let what = format!(
-                "tensor {:?} is in two shards, {} and {}",
-                tensor.name,
-                file(first).to_string_lossy(),
-                file(i).to_string_lossy()
-            );
+            let file = |tensor: Option<&TensorEntry>| {
+                let path = tensor.and_then(|tensor| file_of(parts, tensor));
+                path.and_then(Path::file_name).unwrap_or_default().to_string_lossy()
+            };
+            let (name, first, second) =
+                (&tensor.name, file(tensors.get(first)), file(Some(tensor)));
+            let what = format!("tensor {name:?} is in two shards, {first} and {second}");
             return Err(Error::malformed(path, what));
         }
     }

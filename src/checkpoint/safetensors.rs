@@ -15,6 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::config;
+use super::format::read_some;
 use super::json::{Dims, Header, Raw};
 use super::stored::{self, Stored};
 use crate::error::{shown, Error, Result};
@@ -27,7 +28,7 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// out in the order of their names, by code point.
 pub(super) fn read_header(path: &Path, file: &File, file_bytes: u64) -> Result<Vec<Stored>> {
     let json = read_json(path, file, file_bytes)?;
-    let data_offset = 8 + json.len() as u64;
+    let data_offset = (json.len() as u64).saturating_add(8);
     let Header(mut tensors) =
         serde_json::from_slice(&json).map_err(|e| config::bad_json(path, "header", &e))?;
     let mut names = HashSet::new();
@@ -39,10 +40,11 @@ pub(super) fn read_header(path: &Path, file: &File, file_bytes: u64) -> Result<V
     let mut stored = Vec::with_capacity(tensors.len());
     for (name, raw) in tensors {
         let tensor = raw.check(name, end).map_err(|what| Error::malformed(path, what))?;
-        end += tensor.bytes;
-        stored.push(Stored { offset: data_offset + tensor.offset, ..tensor });
+        // Each end is below 2^63, and so is the length of the JSON.
+        end = tensor.offset.saturating_add(tensor.bytes);
+        stored.push(Stored { offset: data_offset.saturating_add(tensor.offset), ..tensor });
     }
-    exact_length(path, data_offset + end, file_bytes)?;
+    exact_length(path, data_offset.saturating_add(end), file_bytes)?;
     stored.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(stored)
 }
@@ -50,22 +52,18 @@ pub(super) fn read_header(path: &Path, file: &File, file_bytes: u64) -> Result<V
 fn read_json(path: &Path, file: &File, file_bytes: u64) -> Result<Vec<u8>> {
     let io = |e| Error::io(path, e);
     let mut head = [0; 9];
-    let n = file_bytes.min(9) as usize;
-    file.read_exact_at(&mut head[..n], 0).map_err(io)?;
-    if n < 9 || head[8] != b'{' {
-        let found = &head[..n];
-        return Err(Error::malformed(
-            path,
-            format!("not a safetensors file (starts {found:02x?})"),
-        ));
-    }
-    let len = u64::from_le_bytes(head[..8].try_into().expect("eight bytes"));
+    let found = read_some(file, 0, file_bytes, &mut head).map_err(io)?;
+    let Some((len, b"{")) = found.split_first_chunk() else {
+        let what = format!("not a safetensors file (starts {found:02x?})");
+        return Err(Error::malformed(path, what));
+    };
+    let len = u64::from_le_bytes(*len);
     if len > MAX_HEADER_BYTES {
         let limit = MAX_HEADER_BYTES;
         return Err(Error::malformed(path, format!("header of {len} bytes exceeds limit {limit}")));
     }
-    if 8 + len > file_bytes {
-        let end = 8 + len;
+    let end = len.saturating_add(8);
+    if end > file_bytes {
         let what = format!("truncated: header ends at byte {end}, file has {file_bytes}");
         return Err(Error::malformed(path, what));
     }
@@ -80,7 +78,7 @@ fn exact_length(path: &Path, end: u64, file_bytes: u64) -> Result<()> {
         return Err(Error::malformed(path, what));
     }
     if end < file_bytes {
-        let extra = file_bytes - end;
+        let extra = file_bytes.abs_diff(end);
         return Err(Error::malformed(path, format!("{extra} bytes follow the last tensor")));
     }
     Ok(())

@@ -35,7 +35,8 @@ impl Strides {
         let mut expected = 1;
         shape.ne().iter().zip(self.0).all(|(&dim, stride)| {
             let is_dense = dim == 1 || stride == expected;
-            expected *= dim as u64;
+            // The product is that of a shape, which is a number.
+            expected = expected.saturating_mul(dim as u64);
             is_dense
         })
     }
@@ -43,13 +44,18 @@ impl Strides {
     /// How far the last element is from the first; `None` if that is no number.
     pub(super) fn reach(&self, shape: &Shape) -> Option<u64> {
         shape.ne().iter().zip(self.0).try_fold(0u64, |reach, (&dim, stride)| {
-            reach.checked_add((dim as u64 - 1).checked_mul(stride)?)
+            let last = (dim as u64).saturating_sub(1);
+            reach.checked_add(last.checked_mul(stride)?)
         })
     }
 
     /// Gathers elements of `width` bytes from element `first` of `shape` on, until `out` is full.
     /// `read` reads bytes at an offset from the tensor's first element. The range must be inside
     /// the tensor and `out` must hold whole elements.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "elements have bytes, and a box holds no more of them than `out` has room for"
+    )]
     pub(super) fn gather(
         &self,
         shape: &Shape,
@@ -71,6 +77,13 @@ impl Strides {
         Ok(())
     }
 
+    #[expect(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "elements have bytes; a box is inside the tensor, whose farthest element `reach` \
+                  has shown to have a number; n elements a step apart are chosen to fit in a line, \
+                  or there is one; a box has as many elements as `out`"
+    )]
     fn gather_block(
         &self,
         block: &Block,
@@ -102,26 +115,33 @@ impl Strides {
 
     /// The dimension in which the elements of `block` lie closest.
     fn closest(&self, block: &Block) -> usize {
-        let longer = (0..4).filter(|&dim| block.extent[dim] > 1);
-        longer.min_by_key(|&dim| self.0[dim]).unwrap_or(0)
+        let all = block.extent.into_iter().zip(self.0).enumerate();
+        let longer = all.filter(|(_, (extent, _))| *extent > 1);
+        longer.min_by_key(|(_, (_, stride))| *stride).map_or(0, |(dim, _)| dim)
     }
 
     /// Elements from the tensor's first to the one at `index` of `block`.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "an element inside the tensor, none of which is farther than `reach` allows"
+    )]
     fn distance(&self, block: &Block, index: [usize; 4]) -> u64 {
-        (0..4).map(|dim| (block.start[dim] + index[dim]) as u64 * self.0[dim]).sum()
+        let at = block.start.into_iter().zip(index).map(|(start, i)| (start + i) as u64);
+        at.zip(self.0).map(|(at, stride)| at * stride).sum()
     }
 }
 
 impl Block {
     /// The largest box that begins at element `at`, is without gaps in the tensor's order, and
     /// has at most `n` elements.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "no dimension of a shape is zero, so no extent is, and their product is at most \
+                  n elements that are in memory; the four dimensions have these four numbers"
+    )]
     fn at(ne: [usize; 4], at: usize, n: usize) -> Self {
-        let (mut start, mut extent) = ([0; 4], [1; 4]);
-        let mut rest = at;
-        for dim in 0..4 {
-            start[dim] = rest % ne[dim];
-            rest /= ne[dim];
-        }
+        let (start, mut extent) = (unravel(at, ne), [1; 4]);
         let mut filled = 1;
         for dim in 0..4 {
             extent[dim] = (n / filled).min(ne[dim] - start[dim]);
@@ -134,6 +154,7 @@ impl Block {
     }
 
     /// Elements of the output from one to the next along each dimension.
+    #[expect(clippy::arithmetic_side_effects, reason = "products of parts of a box in memory")]
     fn out_steps(&self) -> [usize; 4] {
         let [a, b, c, _] = self.extent;
         [1, a, a * b, a * b * c]
@@ -141,21 +162,25 @@ impl Block {
 
     /// Where the element at `index` goes in the output.
     fn out_index(&self, index: [usize; 4]) -> usize {
-        self.out_steps().iter().zip(index).map(|(step, i)| step * i).sum()
+        self.out_steps().iter().zip(index).map(|(step, i)| step.saturating_mul(i)).sum()
     }
 
     /// First index of every line along dimension `along`.
     fn lines(&self, along: usize) -> impl Iterator<Item = [usize; 4]> {
         let mut extent = self.extent;
-        extent[along] = 1;
-        (0..extent.iter().product::<usize>()).map(move |mut i| {
-            extent.map(|dim| {
-                let at = i % dim;
-                i /= dim;
-                at
-            })
-        })
+        extent.iter_mut().skip(along).take(1).for_each(|extent| *extent = 1);
+        (0..extent.iter().product::<usize>()).map(move |i| unravel(i, extent))
     }
+}
+
+/// The index of element `i` of an array with these dimensions, none of them zero.
+#[expect(clippy::arithmetic_side_effects, reason = "the divisors are not zero")]
+fn unravel(mut i: usize, dims: [usize; 4]) -> [usize; 4] {
+    dims.map(|dim| {
+        let at = i % dim;
+        i /= dim;
+        at
+    })
 }
 
 #[cfg(test)]

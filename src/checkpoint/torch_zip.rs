@@ -14,6 +14,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::format::read_some;
 use super::pickle::{self, Declared, ElementType};
 use super::stored::{self, Stored};
 use super::strided::Strides;
@@ -27,9 +28,9 @@ const MAX_PICKLE_BYTES: u64 = 64 << 20;
 /// They come out in the order of their names, by code point. No data is read.
 pub(super) fn read_header(path: &Path, file: &File, file_bytes: u64) -> Result<Vec<Stored>> {
     let entries = zip_directory::read(path, file, file_bytes)?;
-    let top = top_folder(&entries).map_err(|what| Error::malformed(path, what))?;
+    let (top, program) = top_folder(&entries).map_err(|what| Error::malformed(path, what))?;
     little_endian(path, file, &entries, top)?;
-    let program = read_pickle(path, file, entries[&format!("{top}/data.pkl")])?;
+    let program = read_pickle(path, file, program)?;
     let declared = pickle::state_dict(&program).map_err(|what| Error::malformed(path, what))?;
     let mut names = HashSet::new();
     let mut tensors = Vec::with_capacity(declared.len());
@@ -46,14 +47,14 @@ pub(super) fn read_header(path: &Path, file: &File, file_bytes: u64) -> Result<V
     Ok(tensors)
 }
 
-/// The folder with the pickle; there is one.
-fn top_folder(entries: &Entries) -> std::result::Result<&str, String> {
+/// The folder with the pickle, and where that is; there is one.
+fn top_folder(entries: &Entries) -> std::result::Result<(&str, Extent), String> {
     let mut tops = entries
-        .keys()
-        .filter_map(|name| name.strip_suffix("/data.pkl"))
-        .filter(|top| !top.contains('/'));
+        .iter()
+        .filter_map(|(name, extent)| Some((name.strip_suffix("/data.pkl")?, *extent)))
+        .filter(|(top, _)| !top.contains('/'));
     match (tops.next(), tops.next()) {
-        (Some(top), None) => Ok(top),
+        (Some(found), None) => Ok(found),
         (Some(_), Some(_)) => Err("two data.pkl in the zip".into()),
         (None, _) => Err("a zip without a data.pkl; not a PyTorch file".into()),
     }
@@ -63,9 +64,8 @@ fn top_folder(entries: &Entries) -> std::result::Result<&str, String> {
 fn little_endian(path: &Path, file: &File, entries: &Entries, top: &str) -> Result<()> {
     let Some(extent) = entries.get(&format!("{top}/byteorder")) else { return Ok(()) };
     let mut text = [0; 16];
-    let text = &mut text[..extent.bytes.min(16) as usize];
-    file.read_exact_at(text, extent.offset).map_err(|e| Error::io(path, e))?;
-    match &*text {
+    let text = read_some(file, extent.offset, extent.bytes, &mut text);
+    match text.map_err(|e| Error::io(path, e))? {
         b"little" => Ok(()),
         b"big" => Err(Error::unsupported(
             path,
@@ -123,6 +123,7 @@ fn check(
         return Err(format!("{dims:?} repeats the {n} elements of its storage; save a copy of it"));
     }
     let strides = (!view.are_dense(&shape)).then_some(view);
-    let offset = extent.offset + offset * width;
+    // The view is inside the storage, and that inside the file.
+    let offset = extent.offset.saturating_add(offset.saturating_mul(width));
     Ok(Stored { name: (*name).into(), ty, shape, offset, bytes, strides })
 }

@@ -166,9 +166,8 @@ impl<'a> Directory<'a> {
     fn no_overlap(&self, found: &[Found]) -> Result<()> {
         let mut sorted: Vec<&Found> = found.iter().collect();
         sorted.sort_by_key(|entry| entry.header);
-        for pair in sorted.windows(2) {
-            let (first, second) = (pair[0], pair[1]);
-            if first.extent.offset + first.extent.bytes > second.header {
+        for (first, second) in sorted.iter().zip(sorted.iter().skip(1)) {
+            if first.extent.offset.saturating_add(first.extent.bytes) > second.header {
                 let (a, b) = (quoted(&first.name), quoted(&second.name));
                 return Err(Error::malformed(
                     self.path,

@@ -4,6 +4,17 @@
 //! the labels. Protocol: lower case, split on white space, an unknown word counts as a zero vector,
 //! a text is the mean over all its words, similarity is the cosine.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod npy;
 
 use std::collections::{HashMap, HashSet};
@@ -84,6 +95,7 @@ impl Glove {
     }
 
     /// Measures the baseline on the data set whose words were read.
+    #[expect(clippy::arithmetic_side_effects, reason = "no more words than there are in memory")]
     pub fn evaluate(&self, dataset: &Dataset) -> BaselineResult {
         let start = Instant::now();
         let (mut all, mut oov) = (0usize, 0usize);
@@ -93,8 +105,9 @@ impl Glove {
             .map(|pair| {
                 let (a, known_a, unknown_a) = self.embed(&pair.a);
                 let (b, known_b, unknown_b) = self.embed(&pair.b);
-                all += known_a + unknown_a + known_b + unknown_b;
-                oov += unknown_a + unknown_b;
+                let (known, unknown) = (known_a + known_b, unknown_a + unknown_b);
+                all += known + unknown;
+                oov += unknown;
                 cosine(&a, &b)
             })
             .collect();
@@ -111,6 +124,7 @@ impl Glove {
     /// words gives zeros.
     ///
     /// `v = 1/n sum over words of v_word`
+    #[expect(clippy::arithmetic_side_effects, reason = "no more words than there are in memory")]
     fn embed(&self, text: &str) -> (Vec<f64>, usize, usize) {
         let (mut known, mut unknown) = (0usize, 0usize);
         let mut mean = vec![0.0; self.n_dims];
@@ -138,11 +152,12 @@ impl Glove {
                 return Ok(Self { n_dims, vectors: HashMap::new() });
             }
         }
-        if fields.len() < 2 {
-            return Err(lines.bad("expected a word and its vector, split by spaces"));
-        }
-        let mut glove = Self { n_dims: fields.len() - 1, vectors: HashMap::new() };
-        glove.check_values(lines, &fields[1..])?;
+        let values = match fields.split_first() {
+            Some((_, values)) if !values.is_empty() => values,
+            _ => return Err(lines.bad("expected a word and its vector, split by spaces")),
+        };
+        let mut glove = Self { n_dims: values.len(), vectors: HashMap::new() };
+        glove.check_values(lines, values)?;
         glove.row(lines, row, wanted)?;
         Ok(glove)
     }
@@ -163,11 +178,7 @@ impl Glove {
             return Ok(());
         }
         let vector = self.check_values(lines, &values.split(' ').collect::<Vec<_>>())?;
-        let kept_bytes = (self.vectors.len() + 1).saturating_mul(self.n_dims * 4);
-        if kept_bytes > MAX_KEPT_BYTES {
-            let what = format!("vectors of more than {} MiB are needed", MAX_KEPT_BYTES >> 20);
-            return Err(Error::unsupported(lines.path, what));
-        }
+        room_for_another(lines.path, self.vectors.len(), self.n_dims)?;
         self.vectors.insert(word.to_string(), vector);
         Ok(())
     }
@@ -182,6 +193,16 @@ impl Glove {
         };
         values.iter().map(parse).collect()
     }
+}
+
+/// An error if one vector more than `n_kept`, of `n_dims` values each, would take too much memory.
+fn room_for_another(path: &Path, n_kept: usize, n_dims: usize) -> Result<()> {
+    let values = n_kept.saturating_add(1).saturating_mul(n_dims);
+    if values.saturating_mul(size_of::<f32>()) > MAX_KEPT_BYTES {
+        let what = format!("vectors of more than {} MiB are needed", MAX_KEPT_BYTES >> 20);
+        return Err(Error::unsupported(path, what));
+    }
+    Ok(())
 }
 
 /// Lower-case words of all texts.
@@ -216,8 +237,9 @@ impl<'a> Lines<'a> {
     /// Reads the next line, without its ending, into `line`. False at the end of the file.
     fn next(&mut self, line: &mut Vec<u8>) -> Result<bool> {
         line.clear();
-        self.number += 1;
-        let mut bounded = self.input.by_ref().take(MAX_LINE_BYTES as u64 + 1);
+        self.number = self.number.saturating_add(1);
+        let limit = (MAX_LINE_BYTES as u64).saturating_add(1);
+        let mut bounded = self.input.by_ref().take(limit);
         bounded.read_until(b'\n', line).map_err(|e| Error::io(self.path, e))?;
         if line.is_empty() {
             return Ok(false);

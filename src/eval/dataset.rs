@@ -14,6 +14,17 @@
 //! `a`/`b`, `#1 String`/`#2 String`, ..). Without a header line a TSV or CSV row is score, text,
 //! text. A byte order mark is ignored. Every error names the file and the line.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod columns;
 mod parquet;
 mod rows;

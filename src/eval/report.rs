@@ -4,6 +4,17 @@
 //! order (docs/report.schema.json is made from them); an undefined quantity is null. Bytes are bytes, times are seconds, rates are per second.
 //! Uses `error` only.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod check;
 #[cfg(test)]
 mod schema;
@@ -348,6 +359,10 @@ impl Level {
 impl Report {
     /// The report as indented JSON with a final line ending. A NaN or an infinity becomes null, so
     /// [`Report::check`] first: it finds those where null cannot be read back.
+    #[expect(
+        clippy::expect_used,
+        reason = "fails on keys that are no texts only, and all keys are names of fields or types"
+    )]
     pub fn to_json(&self) -> String {
         let mut json = serde_json::to_string_pretty(self).expect("string keys and plain values");
         json.push('\n');

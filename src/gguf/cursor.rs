@@ -42,13 +42,13 @@ pub(super) fn unsupported<T>(what: impl Into<String>) -> Result<T, Fault> {
 
 /// A position in the bytes of a header.
 pub(super) struct Cursor<'a> {
-    bytes: &'a [u8],
+    rest: &'a [u8],
     position: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, position: 0 }
+        Self { rest: bytes, position: 0 }
     }
 
     /// Bytes taken so far.
@@ -58,28 +58,23 @@ impl<'a> Cursor<'a> {
 
     /// Bytes that are left.
     pub(super) fn left(&self) -> u64 {
-        (self.bytes.len() - self.position) as u64
+        self.rest.len() as u64
     }
 
     /// The next `n` bytes, which are `what`.
     pub(super) fn take(&mut self, n: u64, what: &str) -> Result<&'a [u8], Fault> {
-        let left = self.left();
-        if n > left {
-            let at = self.position;
-            return malformed(format!(
-                "truncated at byte {at}: {what} needs {n} bytes, {left} left"
-            ));
-        }
-        let start = self.position;
-        // n <= left, which is a length in memory.
-        self.position += n as usize;
-        Ok(&self.bytes[start..self.position])
+        let split = usize::try_from(n).ok().and_then(|n| self.rest.split_at_checked(n));
+        let (taken, rest) = split.ok_or_else(|| self.truncated(n, what))?;
+        self.go_on(rest, taken.len());
+        Ok(taken)
     }
 
     /// The next `N` bytes, which are `what`.
     pub(super) fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Fault> {
-        let bytes = self.take(N as u64, what)?;
-        Ok(bytes.try_into().expect("take gives as many bytes as asked"))
+        let split = self.rest.split_first_chunk();
+        let (taken, rest) = split.ok_or_else(|| self.truncated(N as u64, what))?;
+        self.go_on(rest, N);
+        Ok(*taken)
     }
 
     pub(super) fn u32(&mut self, what: &str) -> Result<u32, Fault> {
@@ -99,7 +94,19 @@ impl<'a> Cursor<'a> {
         }
         let start = self.position;
         std::str::from_utf8(self.take(len, what)?).or_else(|e| {
-            malformed(format!("{what}: not UTF-8 at byte {}", start + e.valid_up_to()))
+            let at = start.saturating_add(e.valid_up_to());
+            malformed(format!("{what}: not UTF-8 at byte {at}"))
         })
+    }
+
+    /// `rest` is what follows the next `n` bytes.
+    fn go_on(&mut self, rest: &'a [u8], n: usize) {
+        self.rest = rest;
+        self.position = self.position.saturating_add(n);
+    }
+
+    fn truncated(&self, n: u64, what: &str) -> Fault {
+        let (at, left) = (self.position, self.left());
+        Fault::Malformed(format!("truncated at byte {at}: {what} needs {n} bytes, {left} left"))
     }
 }

@@ -107,7 +107,8 @@ fn counts(at: &mut Cursor<'_>) -> Result<(u64, u64), Fault> {
     }
     // The shortest key takes 13 bytes (length, type, one byte of value), the shortest tensor 24.
     let left = at.left();
-    if n_keys * 13 + n_tensors * 24 > left {
+    let least = n_keys.saturating_mul(13).saturating_add(n_tensors.saturating_mul(24));
+    if least > left {
         return malformed(format!(
             "header declares {n_keys} keys and {n_tensors} tensors but only {left} bytes follow"
         ));
@@ -129,7 +130,7 @@ fn tensors(at: &mut Cursor<'_>, n: u64, alignment: u32) -> Result<Vec<TensorInfo
         }
         let tensor = tensor(at, name)?;
         let offset = tensor.offset;
-        if offset % u64::from(alignment) != 0 {
+        if !offset.is_multiple_of(alignment.into()) {
             return malformed(format!(
                 "tensor {name:?}: offset {offset} is not a multiple of alignment {alignment}"
             ));
@@ -162,8 +163,8 @@ fn tensor(at: &mut Cursor<'_>, name: &str) -> Result<TensorInfo, Fault> {
     if dims.contains(&0) {
         return malformed(format!("tensor {name:?}: zero dimension in {dims:?}"));
     }
-    if dims[0] % ty.block_len() as u64 != 0 {
-        let (cols, block) = (dims[0], ty.block_len());
+    let block = ty.block_len() as u64;
+    if let Some(cols) = dims.first().filter(|cols| !cols.is_multiple_of(block)) {
         return malformed(format!(
             "tensor {name:?}: row of {cols} values is not a multiple of block {block}"
         ));
@@ -178,8 +179,8 @@ fn tensor(at: &mut Cursor<'_>, name: &str) -> Result<TensorInfo, Fault> {
 /// Tensors do not overlap, so it is enough that each ends inside the file.
 fn all_inside(tensors: &[TensorInfo], data_offset: u64, file_bytes: u64) -> Result<(), Fault> {
     for tensor in tensors {
-        // Each is at most 2^63 and data_offset is a length in memory, but their sum may wrap.
-        let end = u128::from(data_offset) + u128::from(tensor.offset) + u128::from(tensor.bytes);
+        // Three numbers of 64 bits, whose sum may wrap in 64 and cannot in 128.
+        let end: u128 = [data_offset, tensor.offset, tensor.bytes].map(u128::from).iter().sum();
         if end > file_bytes.into() {
             let name = &tensor.name;
             return malformed(format!(

@@ -56,8 +56,7 @@ fn array(at: &mut Cursor<'_>, key: &str, budget: &mut u64) -> Result<Array, Faul
         let limit = limits::ARRAY_LEN;
         return malformed(format!("{key}: array length {len} exceeds limit {limit}"));
     }
-    // At most 2^24 elements: no overflow.
-    match budget.checked_sub(len * limits::DECODED_BYTES_PER_ELEMENT) {
+    match budget.checked_sub(len.saturating_mul(limits::DECODED_BYTES_PER_ELEMENT)) {
         Some(left) => *budget = left,
         None => {
             let limit = limits::DECODED_BYTES;
@@ -98,14 +97,13 @@ fn numbers<const N: usize, T>(
     len: u64,
     from_le: fn([u8; N]) -> T,
 ) -> Result<Vec<T>, Fault> {
-    let bytes = at.take(len * N as u64, key)?;
-    let element = |chunk: &[u8]| from_le(chunk.try_into().expect("chunks of N bytes"));
-    Ok(bytes.chunks_exact(N).map(element).collect())
+    let (elements, _) = at.take(len.saturating_mul(N as u64), key)?.as_chunks();
+    Ok(elements.iter().copied().map(from_le).collect())
 }
 
 fn strings(at: &mut Cursor<'_>, key: &str, len: u64) -> Result<Vec<String>, Fault> {
     // A string takes eight bytes at least, so the file bounds what is reserved here.
-    if len * 8 > at.left() {
+    if len.saturating_mul(8) > at.left() {
         let left = at.left();
         return malformed(format!("{key}: {len} strings do not fit in the {left} bytes left"));
     }

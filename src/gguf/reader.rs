@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::header::{self, Header};
-use super::{Array, TensorInfo, Value};
+use super::{Array, TensorInfo, Value, MAGIC};
 use crate::error::{Error, Result};
 use crate::mmap::{Access, Mmap};
 
@@ -58,12 +58,17 @@ impl GgufFile {
 
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.by_name.get(name).map(|&index| &self.header.tensors[index])
+        self.by_name.get(name).and_then(|&index| self.header.tensors.get(index))
     }
 
     /// Bytes of `tensor`, which must be one of this file's. Panics if it reaches past the end.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "the scan has shown that this file's tensors lie inside the map; one of another \
+                  file is the caller's mistake"
+    )]
     pub fn data(&self, tensor: &TensorInfo) -> &[u8] {
-        // `scan` has shown that offset and length of this file's tensors are inside the map.
         let start = (self.header.data_offset + tensor.offset) as usize;
         &self.map[start..start + tensor.bytes as usize]
     }
@@ -108,9 +113,9 @@ impl GgufFile {
         &self.map
     }
 
-    /// Bytes of the header, without padding.
+    /// Bytes of the header behind its magic, without padding.
     pub(super) fn header_bytes(&self) -> &[u8] {
-        &self.map()[..self.header.header_end]
+        self.map().get(MAGIC.len()..self.header.header_end).unwrap_or_default()
     }
 }
 

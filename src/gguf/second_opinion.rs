@@ -9,7 +9,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use gguf_rs::{ByteOrder, GGUFContainer, GGUFModel, Tensor};
 
-use super::{GgufFile, TensorInfo, MAGIC};
+use super::{GgufFile, TensorInfo};
 use crate::error::{Error, Result};
 
 impl GgufFile {
@@ -19,7 +19,7 @@ impl GgufFile {
         let differ = |what: String| {
             Error::self_check(format!("{}: gguf-rs reads {what}", self.path().display()))
         };
-        let model = decode(&self.header_bytes()[MAGIC.len()..]).map_err(differ)?;
+        let model = decode(self.header_bytes()).map_err(differ)?;
         let keys = model.metadata();
         if let Some((key, _)) = self.metadata().iter().find(|(key, _)| !keys.contains_key(key)) {
             return Err(differ(format!("no metadata key {key:?}")));

@@ -68,7 +68,8 @@ impl Writer {
     /// inside the tensor is an error and writes nothing. Every byte is to be written once.
     pub fn write_at(&self, tensor: usize, offset_in_tensor: u64, bytes: &[u8]) -> Result<()> {
         let n = bytes.len() as u64;
-        let info = self.tensors.get(tensor).ok_or_else(|| {
+        let found = self.tensors.get(tensor).zip(self.written.get(tensor));
+        let (info, written) = found.ok_or_else(|| {
             Error::argument(format!("tensor {tensor} of {} does not exist", self.tensors.len()))
         })?;
         if offset_in_tensor.checked_add(n).is_none_or(|end| end > info.bytes) {
@@ -77,9 +78,13 @@ impl Writer {
                 info.name, info.bytes
             )));
         }
+        #[expect(
+            clippy::arithmetic_side_effects,
+            reason = "a place inside the file, whose length the layout has as a number"
+        )]
         let at = self.data_offset + info.offset + offset_in_tensor;
         self.file.write_all_at(bytes, at).map_err(|e| Error::io(&self.target, e))?;
-        self.written[tensor].fetch_add(n, Ordering::Relaxed);
+        written.fetch_add(n, Ordering::Relaxed);
         Ok(())
     }
 

@@ -61,7 +61,7 @@ fn entry(file: &GgufFile, name: &str, sums: &TensorInfo) -> Result<Entry> {
     let counts = file.tensor(&format!("{name}{COUNTS}"));
     let counts = counts.ok_or_else(|| malformed("sums without counts".into()))?;
     let (n, n_counts) = (sums.shape.n_elements(), counts.shape.n_elements());
-    if n % n_counts != 0 {
+    if !n.is_multiple_of(n_counts) {
         return Err(malformed(format!("{n} sums for {n_counts} counts; expected a multiple")));
     }
     let sums = numbers(file, name, sums)?;
@@ -82,15 +82,13 @@ fn numbers(file: &GgufFile, entry: &str, tensor: &TensorInfo) -> Result<Vec<f32>
 
 /// An error that names the entry and the number, unless all are finite and not negative.
 pub(super) fn check(path: &Path, entry: &str, values: &[f32]) -> Result<()> {
-    match values.iter().position(|&x| !(x.is_finite() && x >= 0.0)) {
+    let mut bad = values.iter().enumerate().filter(|(_, x)| !(x.is_finite() && **x >= 0.0));
+    match bad.next() {
         None => Ok(()),
-        Some(i) if values[i] < 0.0 && values[i].is_finite() => {
-            let what = format!("entry {entry:?}: number {i} is negative ({})", values[i]);
-            Err(Error::malformed(path, what))
+        Some((i, x)) if x.is_finite() => {
+            Err(Error::malformed(path, format!("entry {entry:?}: number {i} is negative ({x})")))
         }
-        Some(i) => {
-            Err(Error::non_finite(path, format!("entry {entry:?}: number {i} is {}", values[i])))
-        }
+        Some((i, x)) => Err(Error::non_finite(path, format!("entry {entry:?}: number {i} is {x}"))),
     }
 }
 
@@ -102,18 +100,20 @@ pub(super) fn write(imatrix: &Imatrix, path: &Path, overwrite: bool) -> Result<(
         (CHUNK_COUNT.into(), Value::U32(imatrix.chunk_count)),
         (CHUNK_SIZE.into(), Value::U32(imatrix.chunk_size)),
     ];
-    let mut tensors = Vec::with_capacity(2 * imatrix.entries.len());
+    let mut tensors = Vec::new();
     for (name, entry) in &imatrix.entries {
-        let n = entry.counts.len();
-        let shape = |n_cols| Shape::new(&[n_cols, n]).expect("an entry has numbers").trimmed();
-        tensors.push((format!("{name}{SUMS}"), TensorType::F32, shape(entry.sums.len() / n)));
-        tensors.push((format!("{name}{COUNTS}"), TensorType::F32, shape(1)));
+        let shape = |n_cols| Shape::new(&[n_cols, entry.counts.len()]).map(|s| s.trimmed());
+        let shapes = shape(entry.n_cols()).zip(shape(1));
+        // An entry has numbers, or it would not have been made.
+        let (sums, counts) = shapes.ok_or_else(|| Error::self_check("an entry without numbers"))?;
+        tensors.push((format!("{name}{SUMS}"), TensorType::F32, sums));
+        tensors.push((format!("{name}{COUNTS}"), TensorType::F32, counts));
     }
     let layout = Layout::new(&metadata, tensors)?;
     let writer = Writer::create(path, &layout, overwrite)?;
-    for (i, entry) in imatrix.entries.values().enumerate() {
-        writer.write_at(2 * i, 0, &bytes(&entry.sums))?;
-        writer.write_at(2 * i + 1, 0, &bytes(&entry.counts))?;
+    let tensors = imatrix.entries.values().flat_map(|entry| [&entry.sums, &entry.counts]);
+    for (i, values) in tensors.enumerate() {
+        writer.write_at(i, 0, &bytes(values))?;
     }
     writer.finish()
 }

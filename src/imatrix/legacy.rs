@@ -23,10 +23,10 @@ const MAX_DATASET: u64 = 1 << 16;
 /// Reads the file at `path`, which is not a GGUF.
 pub(super) fn read(path: &Path) -> Result<Imatrix> {
     let map = Mmap::open(path)?;
-    let mut at = Bytes { path, all: &map, position: 0 };
+    let mut at = Bytes { path, rest: &map, position: 0 };
     let n_entries = at.count("number of entries")?;
     // Every entry takes 16 bytes at least, so that the loop ends soon after the file does.
-    if n_entries == 0 || n_entries * 16 > map.len() as u64 {
+    if n_entries == 0 || n_entries.saturating_mul(16) > map.len() as u64 {
         let what = format!("{n_entries} entries in {} bytes; not an importance matrix", map.len());
         return Err(Error::malformed(path, what));
     }
@@ -58,7 +58,7 @@ pub(super) fn read(path: &Path) -> Result<Imatrix> {
 /// The rest of a file.
 struct Bytes<'a> {
     path: &'a Path,
-    all: &'a [u8],
+    rest: &'a [u8],
     position: usize,
 }
 
@@ -74,10 +74,8 @@ impl<'a> Bytes<'a> {
         if n == 0 {
             return Err(self.malformed(format!("{entry} has no sums")));
         }
-        // Not negative 32-bit numbers: no overflow.
-        let bytes = self.take(4 * n, &format!("{entry}: sums"))?;
-        let float = |b: &[u8]| f32::from_le_bytes(b.try_into().expect("chunks of four"));
-        let sums: Vec<f32> = bytes.chunks_exact(4).map(float).collect();
+        let (sums, _) = self.take(n.saturating_mul(4), &format!("{entry}: sums"))?.as_chunks();
+        let sums: Vec<f32> = sums.iter().copied().map(f32::from_le_bytes).collect();
         check(self.path, &name, &sums)?;
         // A file that counted no calls holds means already.
         let counts = vec![calls.max(1) as f32];
@@ -86,27 +84,26 @@ impl<'a> Bytes<'a> {
     }
 
     fn left(&self) -> u64 {
-        (self.all.len() - self.position) as u64
+        self.rest.len() as u64
     }
 
     fn take(&mut self, n: u64, what: &str) -> Result<&'a [u8]> {
-        let left = self.left();
-        if n > left {
-            let at = self.position;
+        let split = usize::try_from(n).ok().and_then(|n| self.rest.split_at_checked(n));
+        let Some((taken, rest)) = split else {
+            let (at, left) = (self.position, self.left());
             let what = format!("truncated at byte {at}: {what} needs {n} bytes, {left} left");
             return Err(self.malformed(what));
-        }
-        let start = self.position;
-        // n <= left, which is a length in memory.
-        self.position += n as usize;
-        Ok(&self.all[start..self.position])
+        };
+        self.rest = rest;
+        self.position = self.position.saturating_add(taken.len());
+        Ok(taken)
     }
 
     /// A 32-bit number that must not be negative.
     fn count(&mut self, what: &str) -> Result<u64> {
         let at = self.position;
         let bytes = self.take(4, what)?;
-        let n = i32::from_le_bytes(bytes.try_into().expect("four bytes were taken"));
+        let n = bytes.first_chunk().copied().map_or(0, i32::from_le_bytes);
         u64::try_from(n).map_err(|_| self.malformed(format!("{what}: {n} at byte {at}")))
     }
 

@@ -4,6 +4,17 @@
 //! [`Imatrix`], which conversion quantizes with, and its file. The importance of a column
 //! is the mean square of the activation that it is multiplied with.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod file;
 mod legacy;
 
@@ -73,11 +84,15 @@ impl Entry {
         &self.counts
     }
 
+    /// Columns of each matrix.
+    fn n_cols(&self) -> usize {
+        self.sums.len().checked_div(self.counts.len()).unwrap_or_default()
+    }
+
     /// Mean square of each column, matrix after matrix; 1 for all columns of a matrix that
     /// nothing went into.
     pub fn weights(&self) -> Vec<f32> {
-        let n_cols = self.sums.len() / self.counts.len();
-        let matrices = self.sums.chunks_exact(n_cols).zip(&self.counts);
+        let matrices = self.sums.chunks_exact(self.n_cols()).zip(&self.counts);
         matrices
             .flat_map(|(sums, &count)| {
                 // Counts are whole numbers; a file may hold anything.

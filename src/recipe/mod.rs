@@ -3,6 +3,17 @@
 //! In: a preset file (JSON, one of `quant-presets/` or the user's), names and shapes of tensors.
 //! Out: a [`Plan`]. Pure but for reading the preset.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod layers;
 mod parse;
 mod plan;

@@ -33,12 +33,12 @@ pub(super) fn parse(path: &Path, name: &str, text: &str) -> Result<Recipe> {
         layout,
         default: TensorType::from_name(default)
             .ok_or_else(|| reader.wrong("default", "a tensor type", default))?,
-        rules: rules.iter().enumerate().map(|(i, v)| rule(path, i, v)).collect::<Result<_>>()?,
+        rules: (1..).zip(rules).map(|(number, v)| rule(path, number, v)).collect::<Result<_>>()?,
     })
 }
 
-fn rule(path: &Path, index: usize, value: &Value) -> Result<Rule> {
-    let reader = Reader { path, at: format!("rule {}", index + 1) };
+fn rule(path: &Path, number: usize, value: &Value) -> Result<Rule> {
+    let reader = Reader { path, at: format!("rule {number}") };
     let map = reader.object(value, &RULE_FIELDS)?;
     let glob = reader.text(map, "tensors")?;
     let tensors = GlobBuilder::new(glob)

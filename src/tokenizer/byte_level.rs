@@ -6,7 +6,8 @@ pub(super) fn alphabet() -> [char; 256] {
     let mut next = 0x100..;
     std::array::from_fn(|byte| match byte as u8 {
         byte @ (b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff) => char::from(byte),
-        _ => next.next().and_then(char::from_u32).expect("68 characters from U+0100 on"),
+        // There are 68 such bytes, and as many characters from U+0100 on.
+        _ => next.next().and_then(char::from_u32).unwrap_or_default(),
     })
 }
 
@@ -16,6 +17,7 @@ pub(super) fn token_bytes(token: &str) -> Vec<u8> {
     bytes.unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
+#[expect(clippy::arithmetic_side_effects, reason = "each arm bounds its code from below")]
 fn char_byte(c: char) -> Option<u8> {
     // Bytes that are not themselves, in order: 0x00-0x20, 0x7f-0xa0, 0xad.
     let byte = match u32::from(c) {

@@ -92,7 +92,7 @@ impl HuggingFace {
             missing.extend(bytes.map(|(byte, _)| byte));
         }
         let highest = inner.get_vocab(true).into_values().max();
-        let n_tokens = highest.map(|id| id as usize + 1);
+        let n_tokens = highest.map(|id| (id as usize).saturating_add(1));
         let n_tokens = n_tokens.ok_or_else(|| Error::malformed(path, "no tokens"))?;
         Ok(Self { path: path.into(), inner, is_byte_level, missing, n_tokens })
     }
@@ -100,8 +100,9 @@ impl HuggingFace {
     /// Ids of `text`.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
         if !self.missing.is_empty() {
-            if let Some(at) = text.bytes().position(|byte| self.missing.contains(&byte)) {
-                return Err(super::no_token(text.as_bytes()[at], at, &self.path));
+            let mut bytes = text.bytes().enumerate();
+            if let Some((at, byte)) = bytes.find(|(_, byte)| self.missing.contains(byte)) {
+                return Err(super::no_token(byte, at, &self.path));
             }
         }
         let encoding = guarded(|| self.inner.encode_fast(text, false));

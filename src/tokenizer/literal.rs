@@ -55,15 +55,13 @@ enum Kind {
 fn parse_body(body: &str, kind: Kind, quote: Option<char>) -> Parsed<Vec<u8>> {
     let mut bytes = Vec::with_capacity(body.len());
     let mut rest = body;
-    while !rest.is_empty() {
-        let n_plain = rest.bytes().position(|byte| byte == b'\\').unwrap_or(rest.len());
-        check_plain(&rest[..n_plain], kind, quote)?;
-        bytes.extend_from_slice(&rest.as_bytes()[..n_plain]);
-        rest = match rest[n_plain..].strip_prefix('\\') {
-            Some(rest) => parse_escape(rest, kind, &mut bytes)?,
-            None => break,
-        };
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        check_plain(plain, kind, quote)?;
+        bytes.extend_from_slice(plain.as_bytes());
+        rest = parse_escape(escape, kind, &mut bytes)?;
     }
+    check_plain(rest, kind, quote)?;
+    bytes.extend_from_slice(rest.as_bytes());
     Ok(bytes)
 }
 

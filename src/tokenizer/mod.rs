@@ -6,6 +6,17 @@
 //! No tokenizer here adds an id of its own (no BOS, no EOS), and none turns text into a control
 //! id: `<s>` in a sentence is three characters.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod byte_level;
 mod file;
 mod hugging_face;

@@ -13,6 +13,9 @@ const SEARCH_SLOTS: usize = 1024;
 /// Mark of a slot that is no node's child.
 const NOBODY: u32 = u32::MAX;
 
+/// An id and its bytes.
+type Token<'a> = (u32, &'a [u8]);
+
 /// A trie in one table: the child of node `n` by byte `b` is slot `slots[n].base + b`, if that
 /// slot names `n` as its parent. One step through a text is one read of 12 bytes.
 #[derive(Debug)]
@@ -40,29 +43,29 @@ pub(super) enum TrieError {
 
 impl Trie {
     /// Trie of `tokens`: ids above 0 with their bytes, at least one byte each.
-    pub(super) fn build(tokens: Vec<(u32, &[u8])>) -> Result<Self, TrieError> {
+    pub(super) fn build(tokens: Vec<Token<'_>>) -> Result<Self, TrieError> {
         let tokens = sorted(&tokens);
-        let mut builder = Builder::with_capacity(2 * tokens.len());
+        let mut builder = Builder::with_capacity(tokens.len().saturating_mul(2));
         // Nodes still to be filled: the slot, the tokens that pass through it, and its depth.
-        let mut open = vec![(0u32, 0..tokens.len(), 0usize)];
+        let mut open = vec![(0u32, &tokens[..], 0usize)];
         let mut children = Vec::with_capacity(256);
-        while let Some((node, mut range, depth)) = open.pop() {
-            if tokens.get(range.start).is_some_and(|(_, bytes)| bytes.len() == depth) {
-                let id = tokens[range.start].0;
-                range.start += 1;
-                builder.slots[node as usize].token = id;
-                if !range.is_empty() && tokens[range.start].1.len() == depth {
-                    return Err(TrieError::Duplicate(id, tokens[range.start].0));
+        while let Some((node, passing, depth)) = open.pop() {
+            let (ending, passing) = ending_at(passing, depth);
+            match *ending {
+                [] => {}
+                [(id, _)] => builder.name(node, id),
+                [(first, _), (second, _), ..] => {
+                    return Err(TrieError::Duplicate(first, second));
                 }
             }
             children.clear();
-            split_by_byte(&tokens, range, depth, &mut children);
+            children.extend(by_byte(passing, depth));
             if children.is_empty() {
                 continue;
             }
             let base = builder.place(node, &children)?;
-            for (byte, range) in children.drain(..) {
-                open.push((base + u32::from(byte), range, depth + 1));
+            for (byte, passing) in children.drain(..) {
+                open.push((child(base, byte), passing, depth.saturating_add(1)));
             }
         }
         Ok(Self { slots: builder.slots })
@@ -71,14 +74,14 @@ impl Trie {
     /// Id and length of the longest token that `text` starts with.
     #[inline]
     pub(super) fn longest(&self, text: &[u8]) -> Option<(u32, usize)> {
-        let (mut node, mut base) = (0u32, self.slots[0].base);
+        let (mut node, mut base) = (0u32, self.slots.first()?.base);
         let mut best = None;
-        for (depth, &byte) in text.iter().enumerate() {
-            let child = base + u32::from(byte);
+        for (n_bytes, &byte) in (1..).zip(text) {
+            let child = child(base, byte);
             match self.slots.get(child as usize) {
                 Some(slot) if slot.parent == node => {
                     if slot.token != 0 {
-                        best = Some((slot.token, depth + 1));
+                        best = Some((slot.token, n_bytes));
                     }
                     (node, base) = (child, slot.base);
                 }
@@ -89,40 +92,44 @@ impl Trie {
     }
 }
 
+/// The slot of the child by `byte` of a node with `base`. Bases are below [`MAX_SLOTS`], so it does
+/// not wrap.
+fn child(base: u32, byte: u8) -> u32 {
+    base.wrapping_add(byte.into())
+}
+
 /// `tokens` by bytes, then by id.
-fn sorted<'a>(tokens: &[(u32, &'a [u8])]) -> Vec<(u32, &'a [u8])> {
+fn sorted<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
     // Nearly every comparison is one of two numbers: a tenth of the time of comparing the bytes.
-    let mut order: Vec<(u64, usize)> =
-        tokens.iter().enumerate().map(|(i, (_, bytes))| (prefix(bytes), i)).collect();
-    order.sort_unstable_by(|a, b| {
-        let rest = |i: usize| (tokens[i].1, tokens[i].0);
-        a.0.cmp(&b.0).then_with(|| rest(a.1).cmp(&rest(b.1)))
+    let mut order: Vec<(u64, &Token<'_>)> =
+        tokens.iter().map(|token| (prefix(token.1), token)).collect();
+    order.sort_unstable_by(|(a, (id_a, bytes_a)), (b, (id_b, bytes_b))| {
+        a.cmp(b).then_with(|| (bytes_a, id_a).cmp(&(bytes_b, id_b)))
     });
-    order.into_iter().map(|(_, i)| tokens[i]).collect()
+    order.into_iter().map(|(_, token)| *token).collect()
 }
 
 /// The first eight bytes as a number that sorts as they do.
 fn prefix(bytes: &[u8]) -> u64 {
     let mut first = [0; 8];
-    let n = bytes.len().min(8);
-    first[..n].copy_from_slice(&bytes[..n]);
+    first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     u64::from_be_bytes(first)
 }
 
-/// The sorted tokens of `range` by their byte at `depth`.
-fn split_by_byte(
-    tokens: &[(u32, &[u8])],
-    range: std::ops::Range<usize>,
+/// Those of the sorted `tokens` that have `depth` bytes, and those that have more.
+fn ending_at<'t, 'a>(tokens: &'t [Token<'a>], depth: usize) -> (&'t [Token<'a>], &'t [Token<'a>]) {
+    let n = tokens.iter().take_while(|(_, bytes)| bytes.len() == depth).count();
+    tokens.split_at(n)
+}
+
+/// The sorted `tokens` by their byte at `depth`, which all of them have.
+fn by_byte<'t, 'a>(
+    tokens: &'t [Token<'a>],
     depth: usize,
-    children: &mut Vec<(u8, std::ops::Range<usize>)>,
-) {
-    for i in range {
-        let byte = tokens[i].1[depth];
-        match children.last_mut() {
-            Some((last, range)) if *last == byte => range.end = i + 1,
-            _ => children.push((byte, i..i + 1)),
-        }
-    }
+) -> impl Iterator<Item = (u8, &'t [Token<'a>])> {
+    let byte = move |token: &Token<'_>| token.1.get(depth).copied();
+    let runs = tokens.chunk_by(move |a, b| byte(a) == byte(b));
+    runs.filter_map(move |run| Some((byte(run.first()?)?, run)))
 }
 
 /// The table while it grows.
@@ -134,6 +141,12 @@ struct Builder {
     first_free: usize,
 }
 
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "slots are numbered below MAX_SLOTS, a search goes at most 64 and a byte beyond, and \
+              what is taken lies in the table because it was grown to hold it"
+)]
 impl Builder {
     /// A table with a root. `n_slots` is a guess: World tokens take 1.8 slots each.
     fn with_capacity(n_slots: usize) -> Self {
@@ -141,6 +154,11 @@ impl Builder {
         builder.grow(1);
         builder.free[0] = !1;
         builder
+    }
+
+    /// Lets the token `id` end at `node`.
+    fn name(&mut self, node: u32, id: u32) {
+        self.slots[node as usize].token = id;
     }
 
     /// Takes one slot for each child of `node` and returns the base they share.
@@ -230,7 +248,7 @@ mod tests {
 
     #[test]
     fn equal_tokens_are_named() {
-        let tokens: Vec<(u32, &[u8])> = vec![(1, b"x"), (7, b"same"), (4, b"same")];
+        let tokens: Vec<Token<'_>> = vec![(1, b"x"), (7, b"same"), (4, b"same")];
         assert_eq!(Trie::build(tokens).unwrap_err(), TrieError::Duplicate(4, 7));
     }
 
@@ -248,7 +266,7 @@ mod tests {
         tokens.sort();
         tokens.dedup();
         let kept = tokens.iter().enumerate().filter(|(i, token)| !token.is_empty() && i % 7 != 3);
-        let kept: Vec<(u32, &[u8])> = kept.map(|(i, token)| (i as u32, &token[..])).collect();
+        let kept: Vec<Token<'_>> = kept.map(|(i, token)| (i as u32, &token[..])).collect();
         let trie = Trie::build(kept.clone()).unwrap();
         for text in &tokens {
             let found = kept.iter().filter(|(_, token)| text.starts_with(token));

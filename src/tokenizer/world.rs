@@ -120,15 +120,17 @@ impl WorldVocab {
     /// # Errors
     /// [`Error::Argument`] naming the byte at which no token starts.
     pub fn encode_bytes(&self, bytes: &[u8]) -> Result<Vec<u32>> {
-        let mut ids = Vec::with_capacity(bytes.len() / 4 + 1);
+        let mut ids = Vec::with_capacity(bytes.len().div_ceil(4));
         let mut rest = bytes;
         while let Some(&byte) = rest.first() {
-            let Some((id, n_bytes)) = self.trie.longest(rest) else {
-                let at = bytes.len() - rest.len();
+            let found = self.trie.longest(rest);
+            let found = found.and_then(|(id, n_bytes)| Some((id, rest.get(n_bytes..)?)));
+            let Some((id, after)) = found else {
+                let at = bytes.len().abs_diff(rest.len());
                 return Err(super::no_token(byte, at, &self.path));
             };
             ids.push(id);
-            rest = &rest[n_bytes..];
+            rest = after;
         }
         Ok(ids)
     }
@@ -138,7 +140,7 @@ impl WorldVocab {
     /// # Errors
     /// [`Error::Argument`] naming the first id that is not a token.
     pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        let mut bytes = Vec::with_capacity(ids.len().saturating_mul(4));
         for &id in ids {
             let token = self.token(id as usize);
             bytes.extend_from_slice(token.ok_or_else(|| super::no_such_id(id, &self.path))?);
@@ -153,12 +155,12 @@ impl WorldVocab {
 
     /// The highest token's id + 1.
     pub fn n_tokens(&self) -> usize {
-        self.starts.len() - 1
+        self.starts.len().saturating_sub(1)
     }
 
     fn token(&self, id: usize) -> Option<&[u8]> {
-        let (start, end) = (*self.starts.get(id)?, *self.starts.get(id + 1)?);
-        Some(&self.bytes[start as usize..end as usize]).filter(|token| !token.is_empty())
+        let &[start, end] = self.starts.get(id..)?.first_chunk()?;
+        self.bytes.get(start as usize..end as usize).filter(|token| !token.is_empty())
     }
 }
 
@@ -210,7 +212,7 @@ impl Tokens {
             return Err(format!("token of {} bytes, at most {MAX_TOKEN_BYTES}", token.len()));
         }
         self.skip()?;
-        if token.len() > MAX_TEXT_BYTES - self.bytes.len() {
+        if token.len() > MAX_TEXT_BYTES.saturating_sub(self.bytes.len()) {
             return Err(format!("tokens of more than {MAX_TEXT_BYTES} bytes in all"));
         }
         self.bytes.extend_from_slice(token);
@@ -234,10 +236,11 @@ impl Tokens {
             self.starts.pop();
         }
         self.starts.push(end);
-        let tokens = self.starts.windows(2).zip(0u32..).filter(|(span, _)| span[0] < span[1]);
-        let tokens: Vec<_> = tokens
-            .map(|(span, id)| (id, &self.bytes[span[0] as usize..span[1] as usize]))
-            .collect();
+        let spans = self.starts.iter().zip(self.starts.iter().skip(1)).zip(0u32..);
+        let token =
+            |((&start, &end), id)| Some((id, self.bytes.get(start as usize..end as usize)?));
+        let tokens = spans.filter_map(token).filter(|(_, bytes)| !bytes.is_empty());
+        let tokens: Vec<_> = tokens.collect();
         if tokens.is_empty() {
             return Err(Error::malformed(path, "no tokens"));
         }

@@ -11,6 +11,7 @@ pub mod reference;
 pub mod rounding;
 pub mod run;
 pub mod torch;
+pub mod valid;
 
 /// How far two vectors may be apart: `max_abs` for every element, `cosine` for the whole. Both,
 /// because a few wrong channels hide in a cosine, and small values all wrong hide in `max_abs`.

@@ -6,13 +6,13 @@ const MAX_LINE_BYTES: usize = 256;
 /// What is left of a pickle.
 #[derive(Debug)]
 pub(super) struct Input<'p> {
-    bytes: &'p [u8],
+    rest: &'p [u8],
     at: usize,
 }
 
 impl<'p> Input<'p> {
     pub(super) fn new(bytes: &'p [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { rest: bytes, at: 0 }
     }
 
     /// Number of the next byte.
@@ -22,21 +22,19 @@ impl<'p> Input<'p> {
 
     /// Number of bytes left.
     pub(super) fn left(&self) -> usize {
-        self.bytes.len() - self.at
+        self.rest.len()
     }
 
     pub(super) fn take(&mut self, n: usize) -> Result<&'p [u8], String> {
-        if n > self.left() {
-            let (at, left) = (self.at, self.left());
-            return Err(format!("pickle truncated at byte {at}: {n} bytes needed, {left} left"));
-        }
-        let taken = &self.bytes[self.at..self.at + n];
-        self.at += n;
+        let (taken, rest) = self.rest.split_at_checked(n).ok_or_else(|| self.truncated(n))?;
+        self.go_on(rest, n);
         Ok(taken)
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        Ok(self.take(N)?.try_into().expect("as many bytes as asked for"))
+        let (taken, rest) = self.rest.split_first_chunk().ok_or_else(|| self.truncated(N))?;
+        self.go_on(rest, N);
+        Ok(*taken)
     }
 
     pub(super) fn byte(&mut self) -> Result<u8, String> {
@@ -57,11 +55,10 @@ impl<'p> Input<'p> {
 
     /// The text up to the next line feed, which is taken too.
     pub(super) fn line(&mut self) -> Result<&'p str, String> {
-        let rest = &self.bytes[self.at..];
-        match rest.iter().take(MAX_LINE_BYTES).position(|&byte| byte == b'\n') {
+        match self.rest.iter().take(MAX_LINE_BYTES).position(|&byte| byte == b'\n') {
             Some(n) => {
                 let line = self.text(n)?;
-                self.at += 1;
+                self.take(1)?;
                 Ok(line)
             }
             None => Err(format!("line at byte {} of the pickle does not end", self.at)),
@@ -79,5 +76,16 @@ impl<'p> Input<'p> {
             None => return Err(format!("integer of {n} bytes at byte {at} of the pickle")),
         }
         Ok(i64::from_le_bytes(wide))
+    }
+
+    /// `rest` is what follows the next `n` bytes.
+    fn go_on(&mut self, rest: &'p [u8], n: usize) {
+        self.rest = rest;
+        self.at = self.at.saturating_add(n);
+    }
+
+    fn truncated(&self, n: usize) -> String {
+        let (at, left) = (self.at, self.left());
+        format!("pickle truncated at byte {at}: {n} bytes needed, {left} left")
     }
 }

@@ -176,8 +176,8 @@ impl<'p> Machine<'p> {
     /// Replaces the topmost `n` values by a tuple of them.
     fn tuple(&mut self, n: usize) -> Result<(), String> {
         let start = self.reach(n)?;
-        let tuple = self.heap.tuple(&self.stack[start..])?;
-        self.stack.truncate(start);
+        let items = self.stack.split_off(start);
+        let tuple = self.heap.tuple(&items)?;
         self.push(tuple)
     }
 
@@ -245,12 +245,13 @@ impl<'p> Machine<'p> {
     }
 
     fn pop(&mut self) -> Result<Value<'p>, String> {
-        let start = self.reach(1)?;
-        Ok(self.stack.split_off(start)[0])
+        self.reach(1)?;
+        self.stack.pop().ok_or_else(|| self.empty())
     }
 
     fn top(&self) -> Result<Value<'p>, String> {
-        self.reach(1).map(|start| self.stack[start])
+        self.reach(1)?;
+        self.stack.last().copied().ok_or_else(|| self.empty())
     }
 
     fn top_dict(&self) -> Result<DictId, String> {
@@ -263,7 +264,8 @@ impl<'p> Machine<'p> {
     /// Takes the last mark away and counts the values above it.
     fn above_mark(&mut self) -> Result<usize, String> {
         match self.marks.pop() {
-            Some(height) => Ok(self.stack.len() - height),
+            // Nothing below a mark can be taken away, so the stack is not lower.
+            Some(height) => Ok(self.stack.len().saturating_sub(height)),
             None => Err(self.refuse("no mark")),
         }
     }
@@ -272,7 +274,11 @@ impl<'p> Machine<'p> {
     fn reach(&self, n: usize) -> Result<usize, String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let start = self.stack.len().checked_sub(n).filter(|start| *start >= floor);
-        start.ok_or_else(|| self.refuse("pickle stack is empty"))
+        start.ok_or_else(|| self.empty())
+    }
+
+    fn empty(&self) -> String {
+        self.refuse("pickle stack is empty")
     }
 
     fn within(&self, n: usize, what: &str) -> Result<(), String> {

@@ -78,7 +78,7 @@ pub(super) struct Tensor {
 #[derive(Clone, Copy, Debug)]
 struct Tuple {
     start: usize,
-    len: usize,
+    end: usize,
     depth: u8,
 }
 
@@ -132,41 +132,51 @@ impl fmt::Display for Global {
 impl<'p> Heap<'p> {
     pub(super) fn tuple(&mut self, items: &[Value<'p>]) -> Result<Value<'p>, String> {
         let depth = |value: &Value<'p>| match value {
-            Value::Tuple(id) => self.tuples[id.0].depth,
+            Value::Tuple(id) => self.tuples.get(id.0).map_or(0, |tuple| tuple.depth),
             _ => 0,
         };
-        let depth = 1 + items.iter().map(depth).max().unwrap_or(0);
+        let depth = items.iter().map(depth).max().unwrap_or(0).saturating_add(1);
         if depth > MAX_DEPTH {
             return Err("tuples nested too deeply".into());
         }
-        self.tuples.push(Tuple { start: self.items.len(), len: items.len(), depth });
+        let start = self.items.len();
         self.items.extend_from_slice(items);
-        Ok(Value::Tuple(TupleId(self.tuples.len() - 1)))
+        let tuple = Tuple { start, end: self.items.len(), depth };
+        Ok(Value::Tuple(TupleId(pushed(&mut self.tuples, tuple))))
     }
 
     pub(super) fn dict(&mut self) -> Value<'p> {
-        self.dicts.push(Vec::new());
-        Value::Dict(DictId(self.dicts.len() - 1))
+        Value::Dict(DictId(pushed(&mut self.dicts, Vec::new())))
     }
 
     pub(super) fn storage(&mut self, storage: Storage<'p>) -> Value<'p> {
-        self.storages.push(storage);
-        Value::Storage(StorageId(self.storages.len() - 1))
+        Value::Storage(StorageId(pushed(&mut self.storages, storage)))
     }
 
     pub(super) fn tensor(&mut self, tensor: Tensor) -> Value<'p> {
-        self.tensors.push(tensor);
-        Value::Tensor(TensorId(self.tensors.len() - 1))
+        Value::Tensor(TensorId(pushed(&mut self.tensors, tensor)))
     }
+}
 
+/// Puts `value` at the end and returns its index.
+fn pushed<T>(values: &mut Vec<T>, value: T) -> usize {
+    values.push(value);
+    values.len().saturating_sub(1)
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a number of an entry is made where the entry is, and no entry ever goes away"
+)]
+impl<'p> Heap<'p> {
     pub(super) fn insert(&mut self, dict: DictId, key: Value<'p>, value: Value<'p>) {
         self.dicts[dict.0].push((key, value));
     }
 
     /// What is in a tuple.
     pub(super) fn items(&self, id: TupleId) -> &[Value<'p>] {
-        let Tuple { start, len, .. } = self.tuples[id.0];
-        &self.items[start..start + len]
+        let Tuple { start, end, .. } = self.tuples[id.0];
+        &self.items[start..end]
     }
 
     /// Keys and values in the order in which they came; a key may come twice.

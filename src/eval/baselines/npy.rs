@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 
-use super::{Lines, MAX_KEPT_BYTES};
+use super::{room_for_another, Lines};
 use crate::error::{shown, Error, Result};
 
 /// First bytes of a NumPy file.
@@ -35,18 +35,15 @@ pub(super) fn open(path: &Path, wanted: &HashSet<String>) -> Result<Kept> {
     let vocabulary = vocabulary_of(path)?;
     let file = File::open(&vocabulary).map_err(|e| Error::io(&vocabulary, e))?;
     let mut lines = Lines::new(&vocabulary, BufReader::with_capacity(1 << 20, file));
-    let (mut vectors, mut line, mut row) = (HashMap::new(), Vec::new(), 0);
+    let (mut vectors, mut line, mut row) = (HashMap::new(), Vec::new(), 0usize);
     while lines.next(&mut line)? {
         let text = std::str::from_utf8(&line).map_err(|_| lines.bad("not UTF-8"))?;
         let word = text.split([' ', '\t']).next().unwrap_or_default();
         if row < array.n_rows && wanted.contains(word) {
-            if (vectors.len() + 1).saturating_mul(array.n_dims * 4) > MAX_KEPT_BYTES {
-                let what = format!("vectors of more than {} MiB are needed", MAX_KEPT_BYTES >> 20);
-                return Err(Error::unsupported(path, what));
-            }
+            room_for_another(path, vectors.len(), array.n_dims)?;
             vectors.insert(word.to_owned(), array.row(row, word)?);
         }
-        row += 1;
+        row = row.saturating_add(1);
     }
     if row != array.n_rows {
         let (expected, name) = (array.n_rows, vocabulary.display());
@@ -73,6 +70,7 @@ struct Array<'a> {
     path: &'a Path,
     file: File,
     first: u64,
+    /// Bytes of a value.
     width: usize,
     n_rows: usize,
     n_dims: usize,
@@ -104,8 +102,9 @@ impl<'a> Array<'a> {
             return Err(bad("expected two dimensions, words and values".into()));
         };
         let bytes = n_rows.checked_mul(n_dims).and_then(|n| n.checked_mul(width));
-        let found = file.metadata().map_err(|e| Error::io(path, e))?.len() - first;
-        if n_dims == 0 || bytes.map(|n| n as u64) != Some(found) {
+        let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
+        if n_dims == 0 || bytes.is_none_or(|n| len.checked_sub(first) != Some(n as u64)) {
+            let found = len.saturating_sub(first);
             return Err(bad(format!(
                 "shape [{n_rows}, {n_dims}] does not fit {found} bytes of data"
             )));
@@ -113,6 +112,10 @@ impl<'a> Array<'a> {
         Ok(Self { path, file, first, width, n_rows, n_dims })
     }
 
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "the bytes of all rows are a number, and the file has them; a value has some"
+    )]
     fn row(&self, row: usize, word: &str) -> Result<Vec<f32>> {
         let mut bytes = vec![0; self.n_dims * self.width];
         let at = self.first + row as u64 * bytes.len() as u64;
@@ -144,21 +147,28 @@ fn header(file: &mut File) -> std::result::Result<(u64, String), String> {
     if !start.starts_with(MAGIC) {
         return Err("not a NumPy array".into());
     }
-    let mut len = [0; 4];
-    let n = match start[6] {
+    let [.., version, _] = start;
+    let n = match version {
         1 => 2,
         2 | 3 => 4,
         version => return Err(format!("version {version} of the format is not known")),
     };
-    file.read_exact(&mut len[..n]).map_err(cut)?;
-    let len = u32::from_le_bytes(len) as usize;
+    let mut len = Vec::new();
+    file.take(n).read_to_end(&mut len).map_err(cut)?;
+    let len = match *len {
+        [a, b] if n == 2 => u16::from_le_bytes([a, b]).into(),
+        [a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
+        _ => return Err("not a NumPy array, or one that is cut".into()),
+    };
+    let len = len as usize;
     if len > MAX_HEADER_BYTES {
         return Err(format!("a header of {len} bytes exceeds the limit {MAX_HEADER_BYTES}"));
     }
     let mut text = vec![0; len];
     file.read_exact(&mut text).map_err(cut)?;
     let text = String::from_utf8(text).map_err(|_| "its header is not text".to_string())?;
-    Ok(((8 + n + len) as u64, text))
+    let start = start.len() as u64;
+    Ok((start.saturating_add(n).saturating_add(len as u64), text))
 }
 
 /// The value of a key, up to the comma after it.

@@ -42,9 +42,18 @@ impl Columns {
             |name: &str| header.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
         let score = SCORES.iter().find_map(|name| at(name))?;
         let (a, b) = TEXTS.iter().find_map(|(a, b)| Some((at(a)?, at(b)?)))?;
-        let named = |i: usize, name: &str| header[i].trim().eq_ignore_ascii_case(name);
-        let is_mrpc = named(score, "quality") && named(a, "#1 string");
+        let is_mrpc = at("quality") == Some(score) && at("#1 string") == Some(a);
         Some(Self { score, a, b, n_fields: header.len(), is_mrpc })
+    }
+}
+
+impl Columns {
+    /// Score and texts of a row; `None` if it has not as many fields as it must.
+    pub fn of_row<'f, T: ?Sized>(&self, fields: &[&'f T]) -> Option<(&'f T, &'f T, &'f T)> {
+        if fields.len() != self.n_fields {
+            return None;
+        }
+        Some((fields.get(self.score)?, fields.get(self.a)?, fields.get(self.b)?))
     }
 }
 

@@ -18,7 +18,7 @@ use super::columns::{known_names, Columns};
 use super::rows::{Rows, MAX_LINE_BYTES, MAX_PAIRS};
 use super::Pair;
 use crate::error::{shown, Error, Result};
-use pages::Values;
+use pages::{Texts, Values};
 use thrift::Value;
 
 /// First and last four bytes of a file.
@@ -62,17 +62,18 @@ fn read_rows(bytes: &[u8], limit: usize) -> Parsed<Rows> {
         let names: Vec<String> = names.iter().take(20).map(|name| shown(name)).collect();
         format!("expected {}; found the columns {}", known_names(), names.join(", "))
     })?;
+    let (score, a, b) = columns.of_row(&schema.iter().collect::<Vec<_>>()).ok_or("no columns")?;
     let mut rows = Rows { is_mrpc: columns.is_mrpc, ..Rows::default() };
     for group in footer.list(4).ok_or("no row groups")? {
         if rows.pairs.len() >= limit {
             break;
         }
         let n_rows = group.size(3).ok_or("a row group without a number of rows")?;
-        if n_rows > MAX_PAIRS - rows.pairs.len() {
+        if n_rows > MAX_PAIRS.saturating_sub(rows.pairs.len()) {
             return Err(format!("more than {MAX_PAIRS} rows"));
         }
-        let column = |i: usize| column(bytes, group, &schema[i], n_rows);
-        let (scores, a, b) = (column(columns.score)?, column(columns.a)?, column(columns.b)?);
+        let column = |leaf| column(bytes, group, leaf, n_rows);
+        let (scores, a, b) = (column(score)?, column(a)?, column(b)?);
         push(&mut rows.pairs, scores, a, b, limit)?;
     }
     Ok(rows)
@@ -87,8 +88,9 @@ fn footer(bytes: &[u8]) -> Parsed<Value<'_>> {
     if len > MAX_FOOTER_BYTES {
         return Err(format!("a footer of {len} bytes exceeds the limit {MAX_FOOTER_BYTES}"));
     }
-    let start = rest.len().checked_sub(len).ok_or_else(cut)?;
-    let footer = Value::read_struct(&rest[start..]);
+    let start = rest.len().checked_sub(len);
+    let footer = start.and_then(|start| rest.get(start..)).ok_or_else(cut)?;
+    let footer = Value::read_struct(footer);
     Ok(footer.ok_or("the footer is not what Parquet writes")?.0)
 }
 
@@ -102,16 +104,14 @@ struct Leaf<'a> {
 fn leaves<'a>(schema: &'a [Value<'a>]) -> Parsed<Vec<Leaf<'a>>> {
     let broken = "a schema that does not fit together";
     let mut leaves = Vec::new();
-    let mut at = 1;
-    while at < schema.len() {
-        let name = schema[at].text(4).ok_or(broken)?;
-        leaves.push(Leaf { name, element: &schema[at] });
+    let mut elements = schema.iter().skip(1);
+    while let Some(element) = elements.next() {
+        leaves.push(Leaf { name: element.text(4).ok_or(broken)?, element });
         // Past all that is below it.
-        let mut left = 1usize;
-        while left > 0 {
-            let element = schema.get(at).ok_or(broken)?;
-            left = left - 1 + element.size(5).unwrap_or(0).min(schema.len());
-            at += 1;
+        let n_children = |element: &Value<'_>| element.size(5).unwrap_or(0);
+        let mut left = n_children(element);
+        while let Some(others) = left.checked_sub(1) {
+            left = others.saturating_add(n_children(elements.next().ok_or(broken)?));
         }
     }
     Ok(leaves)
@@ -195,14 +195,15 @@ impl Physical {
 /// Appends the rows of a group, as many as the limit allows.
 fn push(pairs: &mut Vec<Pair>, scores: Values, a: Values, b: Values, limit: usize) -> Parsed<()> {
     let Values::Numbers(scores) = scores else { return Err("the score is not a number".into()) };
-    let (Values::Texts(a), Values::Texts(b)) = (a, b) else {
+    let (Values::Texts(Texts { texts: a, .. }), Values::Texts(Texts { texts: b, .. })) = (a, b)
+    else {
         return Err("a text is not a text but a number".into());
     };
     for ((score, a), b) in scores.into_iter().zip(a).zip(b) {
         if pairs.len() >= limit {
             break;
         }
-        let row = pairs.len() + 1;
+        let row = pairs.len().saturating_add(1);
         if !score.is_finite() {
             return Err(format!("row {row}: score {score} is not a finite number"));
         }

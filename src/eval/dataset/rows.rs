@@ -78,13 +78,13 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn tsv(&mut self, bytes: &[u8]) -> Result<()> {
-        for (i, line) in lines(bytes).enumerate() {
+        for (number, line) in (1..).zip(lines(bytes)) {
             if self.is_full() {
                 break;
             }
-            self.check_length(i + 1, line.len())?;
+            self.check_length(number, line.len())?;
             let fields: Vec<&[u8]> = line.split(|&byte| byte == b'\t').collect();
-            self.row(i + 1, &fields)?;
+            self.row(number, &fields)?;
         }
         Ok(())
     }
@@ -111,14 +111,14 @@ impl Reader<'_> {
     }
 
     fn jsonl(&mut self, bytes: &[u8]) -> Result<()> {
-        for (i, line) in lines(bytes).enumerate() {
+        for (number, line) in (1..).zip(lines(bytes)) {
             if self.is_full() {
                 break;
             }
-            self.check_length(i + 1, line.len())?;
-            let object = self.utf8(i + 1, line)?;
-            let pair = self.json_pair(i + 1, object)?;
-            self.push(i + 1, pair)?;
+            self.check_length(number, line.len())?;
+            let object = self.utf8(number, line)?;
+            let pair = self.json_pair(number, object)?;
+            self.push(number, pair)?;
         }
         Ok(())
     }
@@ -139,16 +139,15 @@ impl Reader<'_> {
                 columns
             }
         };
-        if fields.len() != columns.n_fields {
+        let Some((score, a, b)) = columns.of_row(fields) else {
             let what = format!("expected {} fields, found {}", columns.n_fields, fields.len());
             return Err(self.bad(line, what));
-        }
-        let score = self.utf8(line, fields[columns.score])?;
+        };
+        let score = self.utf8(line, score)?;
         let Some(score) = parse_score(score) else {
             return Err(self.bad(line, format!("score {} is not a finite number", shown(score))));
         };
-        let a = self.utf8(line, fields[columns.a])?.to_string();
-        let b = self.utf8(line, fields[columns.b])?.to_string();
+        let (a, b) = (self.utf8(line, a)?.to_string(), self.utf8(line, b)?.to_string());
         self.push(line, Pair { score, a, b })
     }
 
@@ -157,7 +156,7 @@ impl Reader<'_> {
         if let Some(columns) = Columns::from_header(fields) {
             return Ok((columns, true));
         }
-        if fields.len() == 3 && parse_score(fields[0]).is_some() {
+        if matches!(*fields, [score, _, _] if parse_score(score).is_some()) {
             return Ok((Columns::headless(), false));
         }
         let what = format!(
@@ -235,11 +234,14 @@ impl LineCount {
     /// The line of the first character at or after `start` that ends no line.
     fn line_at(&mut self, bytes: &[u8], start: usize) -> usize {
         let ends_line = |byte: &u8| matches!(byte, b'\r' | b'\n');
-        let start = start.clamp(self.byte, bytes.len());
-        let skipped = bytes[start..].iter().take_while(|&byte| ends_line(byte)).count();
-        let passed = &bytes[self.byte..start + skipped];
-        self.line += passed.iter().filter(|&&byte| byte == b'\n').count();
-        self.byte = start + skipped;
+        let rest = bytes.get(self.byte..).unwrap_or_default();
+        // Up to the start, then on while lines end.
+        let n = start.saturating_sub(self.byte).min(rest.len());
+        let skipped = rest.iter().skip(n).take_while(|&byte| ends_line(byte)).count();
+        let n = n.saturating_add(skipped);
+        let ends = rest.iter().take(n).filter(|&&byte| byte == b'\n').count();
+        self.byte = self.byte.saturating_add(n);
+        self.line = self.line.saturating_add(ends);
         self.line
     }
 }

@@ -32,6 +32,10 @@ impl TextVariant {
     /// Counts the marks `. , ; : ? !` that follow white space (spaced) or a letter or digit
     /// (joined), taking only those at the end of a text or before white space. `Hf` if at least
     /// nine tenths are spaced, `Raw` if at most one tenth is, else (or without any) `Unknown`.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "ten times the marks of a file that is far smaller than memory"
+    )]
     pub(super) fn of(pairs: &[Pair]) -> Self {
         let mut spaced = 0usize;
         let mut joined = 0usize;
@@ -55,6 +59,7 @@ impl fmt::Display for TextVariant {
     }
 }
 
+#[expect(clippy::arithmetic_side_effects, reason = "no more marks than the text has characters")]
 fn count_marks(text: &str) -> (usize, usize) {
     let (mut spaced, mut joined) = (0, 0);
     let mut before = None;

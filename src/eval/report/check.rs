@@ -2,7 +2,19 @@
 //!
 //! In: a report. Out: the first fault, with the path of the value.
 
+use std::collections::HashSet;
+
 use super::{Baseline, Control, Layer, Level, Memory, Report, Run, Speed, SCHEMA_VERSION};
+use crate::error::shown;
+
+/// Most runs of a report, and most levels of a run.
+const MAX_LIST: usize = 1000;
+
+/// Most layers that the levels of a report have together. Reports are compared layer by layer.
+const MAX_LAYERS: usize = 100_000;
+
+/// Longest name, in bytes. It is repeated in each row of a table.
+const MAX_NAME_BYTES: usize = 512;
 
 /// `Err` says what is wrong.
 type Check = Result<(), String>;
@@ -19,6 +31,10 @@ fn check(report: &Report) -> Check {
         format!("schema_version is {}, expected {SCHEMA_VERSION}", report.schema_version)
     })?;
     that(!report.runs.is_empty(), || "runs is empty".to_string())?;
+    no_more(report.runs.len(), MAX_LIST, "runs")?;
+    let levels = report.runs.iter().flat_map(|run| &run.levels);
+    let n_layers = levels.map(|level| level.layers.len()).sum();
+    no_more(n_layers, MAX_LAYERS, "layers")?;
     for (i, run) in report.runs.iter().enumerate() {
         check_run(run).map_err(|what| format!("runs[{i}].{what}"))?;
     }
@@ -32,7 +48,11 @@ fn check_run(run: &Run) -> Check {
         format!("dataset.n_positive is larger than n_pairs ({n_pairs})")
     })?;
     correlation("dataset.max_spearman", run.dataset.max_spearman)?;
+    name("dataset.name", &run.dataset.name)?;
+    name("dataset.split", run.dataset.split.as_deref().unwrap_or_default())?;
+    name("protocol", &run.protocol)?;
     that(!run.levels.is_empty(), || "levels is empty".to_string())?;
+    no_more(run.levels.len(), MAX_LIST, "levels")?;
     let mut layers = None;
     for (i, level) in run.levels.iter().enumerate() {
         check_level(level).map_err(|what| format!("levels[{i}].{what}"))?;
@@ -40,7 +60,8 @@ fn check_run(run: &Run) -> Check {
             let names: Vec<&str> = level.layers.iter().map(|l| l.layer.as_str()).collect();
             let first = layers.get_or_insert_with(|| names.clone());
             that(*first == names, || {
-                format!("levels[{i}].layers: expected {first:?} as in the first, found {names:?}")
+                let (first, names) = (shown(&format!("{first:?}")), shown(&format!("{names:?}")));
+                format!("levels[{i}].layers: expected {first} as in the first, found {names}")
             })?;
         }
     }
@@ -54,15 +75,16 @@ fn check_run(run: &Run) -> Check {
 }
 
 fn check_level(level: &Level) -> Check {
+    name("preset", &level.preset)?;
     positive("bits_per_weight", level.bits_per_weight)?;
     if level.error.is_some() {
         return that(level.layers.is_empty(), || "layers is not empty despite an error".into());
     }
     that(!level.layers.is_empty(), || "layers is empty".to_string())?;
+    let mut names = HashSet::new();
     for (i, layer) in level.layers.iter().enumerate() {
-        let earlier = &level.layers[..i];
-        that(earlier.iter().all(|other| other.layer != layer.layer), || {
-            format!("layers[{i}]: layer {:?} occurs twice", layer.layer)
+        that(names.insert(&layer.layer), || {
+            format!("layers[{i}]: layer \"{}\" occurs twice", shown(&layer.layer))
         })?;
         check_layer(layer).map_err(|what| format!("layers[{i}].{what}"))?;
     }
@@ -73,7 +95,7 @@ fn check_level(level: &Level) -> Check {
 fn check_layer(layer: &Layer) -> Check {
     let name = &layer.layer;
     that(name == "final" || name.parse::<u32>().is_ok_and(|n| n.to_string() == *name), || {
-        format!("layer: expected a number or \"final\", found {name:?}")
+        format!("layer: expected a number or \"final\", found \"{}\"", shown(name))
     })?;
     correlation("spearman", layer.spearman)?;
     interval("spearman_ci95", layer.spearman_ci95, 1.0)?;
@@ -111,6 +133,7 @@ fn check_memory(memory: &Memory) -> Check {
 }
 
 fn check_baseline(baseline: &Baseline) -> Check {
+    name("name", &baseline.name)?;
     correlation("spearman", baseline.spearman)?;
     interval("spearman_ci95", baseline.spearman_ci95, 1.0)?;
     baseline.seconds_per_pair.map_or(Ok(()), |s| positive("seconds_per_pair", s))?;
@@ -118,11 +141,22 @@ fn check_baseline(baseline: &Baseline) -> Check {
 }
 
 fn check_control(control: &Control) -> Check {
+    name("name", &control.name)?;
     correlation("spearman", control.spearman)?;
     interval("spearman_range", control.spearman_range, 1.0)?;
     that(control.spearman_range.is_none() || !control.seeds.is_empty(), || {
         "spearman_range without seeds".to_string()
     })
+}
+
+/// At most `limit` of `what`.
+fn no_more(n: usize, limit: usize, what: &str) -> Check {
+    that(n <= limit, || format!("{n} {what}, at most {limit} allowed"))
+}
+
+fn name(what: &str, name: &str) -> Check {
+    let n = name.len();
+    that(n <= MAX_NAME_BYTES, || format!("{what}: {n} bytes, at most {MAX_NAME_BYTES} allowed"))
 }
 
 fn correlation(name: &str, value: Option<f64>) -> Check {

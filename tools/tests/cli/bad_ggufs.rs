@@ -5,12 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::args;
+use crate::bytes::GgufBytes;
 use crate::workplace::Workplace;
-
-#[path = "../../../tests/common/bytes.rs"]
-mod bytes;
-
-use bytes::GgufBytes;
 
 /// Every verb that reads a GGUF, on `file`.
 fn verbs(place: &Workplace, file: &Path) -> [Vec<OsString>; 4] {

@@ -59,7 +59,9 @@ fn an_input_is_never_the_output() {
     let (place, model) = Workplace::with_gguf("f32");
     let link = place.path("link.gguf");
     std::os::unix::fs::symlink(&model, &link).unwrap();
-    for out in [&model, &link] {
+    let second_name = place.path("second.gguf");
+    fs::hard_link(&model, &second_name).unwrap();
+    for out in [&model, &link, &second_name] {
         let args = args!["convert", model, "--preset", "q8_0", "-o", out, "--overwrite"];
         place.refused(args, 2, &["output is also an input"]);
     }

@@ -3,6 +3,9 @@
 mod bad_checkpoints;
 mod bad_ggufs;
 mod bench;
+#[path = "../../../tests/common/bytes.rs"]
+mod bytes;
+mod contract;
 mod convert;
 mod embed;
 mod eval;
@@ -14,5 +17,8 @@ mod report;
 mod schema;
 mod shell;
 mod study;
+#[path = "../../../tests/common/torch.rs"]
+#[allow(dead_code)] // the tests of the reader use all of it
+mod torch;
 mod usage;
 mod workplace;

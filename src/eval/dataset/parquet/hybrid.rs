@@ -13,13 +13,13 @@ pub(super) fn read(mut bytes: &[u8], width: u32, n: usize) -> Option<Vec<u32>> {
     let mut values = Vec::with_capacity(n);
     while values.len() < n {
         let head = varint(&mut bytes)?;
-        let left = n - values.len();
+        let left = n.saturating_sub(values.len());
         let count = usize::try_from(head >> 1).ok().filter(|count| *count > 0)?;
         if head & 1 == 0 {
             let (value, rest) = bytes.split_at_checked(width.div_ceil(8) as usize)?;
             bytes = rest;
             let value = value.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte));
-            values.resize(n - left + count.min(left), value);
+            values.extend(std::iter::repeat_n(value, count.min(left)));
         } else {
             let (packed, rest) = bytes.split_at_checked(count.checked_mul(width as usize)?)?;
             bytes = rest;
@@ -30,6 +30,10 @@ pub(super) fn read(mut bytes: &[u8], width: u32, n: usize) -> Option<Vec<u32>> {
 }
 
 /// Appends `n` values; `packed` holds at least as many.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a width of at most 32 bits and less than a byte besides fit in the 64 that wait"
+)]
 fn unpack(packed: &[u8], width: u32, n: usize, values: &mut Vec<u32>) {
     let mask = (1u64 << width) - 1;
     let mut bytes = packed.iter();

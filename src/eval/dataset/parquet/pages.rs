@@ -27,8 +27,15 @@ const SNAPPY: i64 = 1;
 /// Values of one kind.
 #[derive(Debug)]
 pub(super) enum Values {
-    Texts(Vec<Vec<u8>>),
+    Texts(Texts),
     Numbers(Vec<f64>),
+}
+
+/// Texts, and how many bytes they have together.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    pub(super) texts: Vec<Vec<u8>>,
+    bytes: usize,
 }
 
 /// All `n_rows` values of a column whose pages are `bytes`.
@@ -36,13 +43,13 @@ pub(super) fn read(mut bytes: &[u8], column: &Column, n_rows: usize) -> Parsed<V
     let mut values = Values::none(column.physical);
     let mut dictionary = None;
     while values.len() < n_rows {
-        let (header, n) = Value::read_struct(bytes).ok_or("a page header is cut or wrong")?;
+        let (header, rest) = Value::read_struct(bytes).ok_or("a page header is cut or wrong")?;
         let sizes = header.size(2).filter(|n| *n <= MAX_PAGE_BYTES).zip(header.size(3));
         let (unpacked, packed) = sizes
             .ok_or_else(|| format!("a page of no size or of more than {MAX_PAGE_BYTES} bytes"))?;
-        let (body, rest) = bytes[n..].split_at_checked(packed).ok_or("a page is cut")?;
+        let (body, rest) = rest.split_at_checked(packed).ok_or("a page is cut")?;
         bytes = rest;
-        let page = Page { column, unpacked, body, n_left: n_rows - values.len() };
+        let page = Page { column, unpacked, body, n_left: n_rows.saturating_sub(values.len()) };
         match header.int(1) {
             Some(DICTIONARY_PAGE) => dictionary = Some(page.dictionary(&header)?),
             Some(DATA_PAGE) => page.data(&header, dictionary.as_ref(), &mut values)?,
@@ -115,7 +122,7 @@ impl<'a> Page<'a> {
             .and_then(|n| Some((self.body.split_at_checked(n)?, self.unpacked.checked_sub(n)?)));
         let ((levels, packed), unpacked) = split.ok_or("levels longer than their page")?;
         if self.column.is_optional {
-            no_nulls(&levels[repetitions..], n)?;
+            no_nulls(levels.get(repetitions..).unwrap_or_default(), n)?;
         }
         let values = match inner.bool(7).unwrap_or(true) {
             true => self.unpack(packed, unpacked)?,
@@ -145,14 +152,14 @@ impl<'a> Page<'a> {
 impl Values {
     fn none(physical: Physical) -> Self {
         match physical {
-            Physical::Text => Self::Texts(Vec::new()),
+            Physical::Text => Self::Texts(Texts::default()),
             _ => Self::Numbers(Vec::new()),
         }
     }
 
     fn len(&self) -> usize {
         match self {
-            Self::Texts(texts) => texts.len(),
+            Self::Texts(texts) => texts.texts.len(),
             Self::Numbers(numbers) => numbers.len(),
         }
     }
@@ -189,7 +196,7 @@ impl Values {
                     let (len, rest) = bytes.split_first_chunk().ok_or(cut)?;
                     let len = u32::from_le_bytes(*len) as usize;
                     let (text, rest) = rest.split_at_checked(len).ok_or(cut)?;
-                    texts.push(text.to_vec());
+                    texts.push(text)?;
                     bytes = rest;
                 }
                 Self::Numbers(numbers) => {
@@ -206,14 +213,8 @@ impl Values {
         let outside = "an index outside the dictionary";
         match (self, dictionary) {
             (Self::Texts(texts), Self::Texts(known)) => {
-                let mut total: usize = texts.iter().map(Vec::len).sum();
                 for &index in indices {
-                    let text = known.get(index as usize).ok_or(outside)?;
-                    total += text.len();
-                    if total > MAX_TEXT_BYTES {
-                        return Err(format!("more than {MAX_TEXT_BYTES} bytes of text"));
-                    }
-                    texts.push(text.clone());
+                    texts.push(known.texts.get(index as usize).ok_or(outside)?)?;
                 }
             }
             (Self::Numbers(numbers), Self::Numbers(known)) => {
@@ -223,6 +224,17 @@ impl Values {
             }
             _ => return Err("a dictionary of another kind".into()),
         }
+        Ok(())
+    }
+}
+
+impl Texts {
+    fn push(&mut self, text: &[u8]) -> Parsed<()> {
+        self.bytes = self.bytes.saturating_add(text.len());
+        if self.bytes > MAX_TEXT_BYTES {
+            return Err(format!("more than {MAX_TEXT_BYTES} bytes of text"));
+        }
+        self.texts.push(text.to_vec());
         Ok(())
     }
 }
@@ -239,4 +251,47 @@ fn no_nulls(levels: &[u8], n: usize) -> Parsed<()> {
 fn encoding(encoding: Option<i64>) -> String {
     let encoding = encoding.map_or("none".into(), |n| n.to_string());
     format!("encoding {encoding} is not supported; write it plain or with a dictionary")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The header of a page in Thrift's compact encoding: its kind, the bytes of its body, and in
+    /// field `inner` the number of its values and how they are encoded. All below 64, a byte each.
+    fn header(kind: u8, n_bytes: u8, inner: u8, n_values: u8, encoding: u8) -> Vec<u8> {
+        let int = |n: u8| [0x15, 2 * n];
+        let inner = [&[(inner - 3) << 4 | 12][..], &int(n_values), &int(encoding), &[0]].concat();
+        [&int(kind)[..], &int(n_bytes), &int(n_bytes), &inner, &[0]].concat()
+    }
+
+    const TEXTS: Column = Column { physical: Physical::Text, is_optional: false, codec: 0 };
+
+    #[test]
+    fn a_page_for_each_of_many_values_takes_no_longer_than_one_for_all() {
+        const N: usize = 100_000;
+        let mut bytes = header(2, 6, 7, 1, 0);
+        bytes.extend([2, 0, 0, 0, b'a', b'b']);
+        for _ in 0..N {
+            // Indices of no bits: the first of the dictionary.
+            bytes.extend(header(0, 2, 5, 1, 8));
+            bytes.extend([0, 2]);
+        }
+        let Values::Texts(Texts { texts, bytes }) = read(&bytes, &TEXTS, N).unwrap() else {
+            panic!("not texts")
+        };
+        assert_eq!((texts.len(), bytes), (N, 2 * N));
+        assert!(texts.iter().all(|text| text == b"ab"));
+    }
+
+    #[test]
+    fn texts_beyond_the_limit_are_refused_however_they_are_written() {
+        let expected = "more than 268435456 bytes of text";
+        let full = || Values::Texts(Texts { texts: vec![], bytes: MAX_TEXT_BYTES - 1 });
+        let plain = [2, 0, 0, 0, b'a', b'b'];
+        assert_eq!(full().push_plain(&plain, Physical::Text, 1).unwrap_err(), expected);
+        let mut dictionary = Values::none(Physical::Text);
+        dictionary.push_plain(&plain, Physical::Text, 1).unwrap();
+        assert_eq!(full().push_indexed(&dictionary, &[0]).unwrap_err(), expected);
+    }
 }

@@ -18,11 +18,11 @@ pub(super) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Reads one struct from the start of `bytes`; also gives how many bytes it takes.
-    pub(super) fn read_struct(bytes: &'a [u8]) -> Option<(Self, usize)> {
+    /// Reads one struct from the start of `bytes`; also gives the bytes after it.
+    pub(super) fn read_struct(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let mut reader = Reader { rest: bytes };
         let value = reader.value(STRUCT, 0)?;
-        Some((value, bytes.len() - reader.rest.len()))
+        Some((value, reader.rest))
     }
 
     /// The field with number `id` of a struct.
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
                 0 => self.int()?.try_into().ok()?,
                 delta => id.checked_add(i16::from(delta))?,
             };
-            fields.push((id, self.value(kind, depth + 1)?));
+            fields.push((id, self.value(kind, depth.saturating_add(1))?));
         }
     }
 
@@ -174,18 +174,21 @@ impl<'a> Reader<'a> {
     fn element(&mut self, kind: u8, depth: usize) -> Option<Value<'a>> {
         match kind {
             TRUE | FALSE => Some(Value::Bool(self.byte()? == TRUE)),
-            kind => self.value(kind, depth + 1),
+            kind => self.value(kind, depth.saturating_add(1)),
         }
     }
 
     /// Signs alternate: 0, -1, 1, -2, ..
     fn int(&mut self) -> Option<i64> {
         let n = varint(&mut self.rest)?;
-        Some((n >> 1) as i64 ^ -((n & 1) as i64))
+        let magnitude = (n >> 1) as i64;
+        Some(if n & 1 == 0 { magnitude } else { !magnitude })
     }
 
     fn byte(&mut self) -> Option<u8> {
-        Some(self.take(1)?[0])
+        let (&byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(byte)
     }
 
     fn take(&mut self, n: usize) -> Option<&'a [u8]> {
@@ -203,8 +206,8 @@ mod tests {
     fn structs_lists_and_signs() {
         // {1: i32 -3, 2: true, 4: list<binary> ["ab"], 5: {} }
         let bytes = [0x15, 0x05, 0x11, 0x29, 0x18, 0x02, b'a', b'b', 0x1c, 0x00, 0x00, 0xff];
-        let (value, n) = Value::read_struct(&bytes).unwrap();
-        assert_eq!((value.int(1), value.bool(2), n), (Some(-3), Some(true), 11));
+        let (value, rest) = Value::read_struct(&bytes).unwrap();
+        assert_eq!((value.int(1), value.bool(2), rest), (Some(-3), Some(true), &[0xff][..]));
         assert_eq!(value.list(4).unwrap()[0].as_text(), Some("ab"));
         assert_eq!(value.field(5), Some(&Value::Struct(Vec::new())));
         for n in 0..11 {

@@ -1,0 +1,2 @@
+#![no_main]
+rwkvq_fuzz::target!("vocabulary");
