@@ -371,6 +371,12 @@ fn an_index_that_is_none() {
             &format!("/{INDEX}: {expected}"),
         );
     }
+    let many: Vec<String> = (0..=65_536).map(|i| format!(r#""t{i}":"""#)).collect();
+    let dir = folder(&[("model.safetensors", "{SHARD}")]);
+    std::fs::write(dir.path().join(INDEX), format!(r#"{{"weight_map":{{{}}}}}"#, many.join(",")))
+        .unwrap();
+    let expected = format!("/{INDEX}: not a shard index: tensor count exceeds limit 65536");
+    assert!(line(dir.path(), dir.path()).starts_with(&expected));
 }
 
 #[test]
@@ -386,7 +392,7 @@ fn configs() {
     config("", "empty file");
     config("{\"a\":", "not valid JSON: EOF while parsing a value at line 1 column 5");
     config(&"[".repeat(1_000_000), "not valid JSON: recursion limit exceeded at line 1 column 128");
-    config(&" ".repeat((16 << 20) + 1), "16777217 bytes exceed the limit 16777216");
+    config(&" ".repeat((1 << 20) + 1), "1048577 bytes exceed the limit 1048576");
     let dir = folder(&[("model.safetensors", "{SHARD}")]);
     std::fs::create_dir(dir.path().join("config.json")).unwrap();
     assert_eq!(line(dir.path(), dir.path()), "/config.json: not a regular file");

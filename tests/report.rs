@@ -154,8 +154,9 @@ fn files_that_are_no_report_are_refused() {
     for (text, expected) in [
         (String::new(), "not JSON: EOF while parsing a value at line 1 column 0"),
         (json[..json.len() / 2].to_string(), "not JSON: "),
-        ("[]".to_string(), "not a report: no schema_version"),
-        ("{\"schema_version\": 1.5}".to_string(), "not a report: no schema_version"),
+        ("{}".to_string(), "not a report: no schema_version"),
+        ("[]".to_string(), "not a report: invalid length 0"),
+        ("{\"schema_version\": 1.5}".to_string(), "not a report: invalid type: floating point"),
         ("{\"schema_version\": 1}".to_string(), "not a report: missing field `created`"),
         (json.replace("\"seed\": ", "\"seed\": -"), "not a report: invalid "),
         (json.replace("\"n_pairs\": 408", "\"n_pairs\": 0"), "runs[0].dataset.n_pairs is 0"),

@@ -8,8 +8,9 @@ use serde_json::{Map, Value as Json};
 use crate::error::{shown, Error, Result};
 use crate::mmap::open_regular;
 
-/// Most bytes a configuration may have; real ones have a few hundred.
-const MAX_BYTES: u64 = 16 << 20;
+/// Most bytes a configuration may have; real ones have a few hundred. Decoded it takes up to
+/// seventy times as much.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The object in the file at `path`; `None` if there is no such file.
 pub(super) fn optional(path: PathBuf) -> Result<Option<(PathBuf, Map<String, Json>)>> {

@@ -29,6 +29,8 @@ use crate::error::{Error, Result};
 
 /// Longest line of a GloVe file that is read (300 dimensions need about 3 KiB).
 const MAX_LINE_BYTES: usize = 64 << 10;
+/// Most different words of a data set: four times those of an unabridged dictionary.
+const MAX_WORDS: usize = 1 << 22;
 /// Most memory that the kept vectors may take.
 const MAX_KEPT_BYTES: usize = 1 << 30;
 
@@ -65,7 +67,7 @@ impl Glove {
     /// in `vectors.vocab` or `vectors.txt` beside it, one a line.
     pub fn open(path: impl AsRef<Path>, dataset: &Dataset) -> Result<Self> {
         let path = path.as_ref();
-        let wanted = wanted_words(dataset);
+        let wanted = wanted_words(dataset)?;
         if npy::is_npy(path) {
             let (n_dims, vectors) = npy::open(path, &wanted)?;
             return Ok(Self { n_dims, vectors });
@@ -206,13 +208,17 @@ fn room_for_another(path: &Path, n_kept: usize, n_dims: usize) -> Result<()> {
 }
 
 /// Lower-case words of all texts.
-fn wanted_words(dataset: &Dataset) -> HashSet<String> {
+fn wanted_words(dataset: &Dataset) -> Result<HashSet<String>> {
     let texts = dataset.pairs.iter().flat_map(|pair| [&pair.a, &pair.b]);
     let mut wanted = HashSet::new();
     for text in texts {
         wanted.extend(words(&text.to_lowercase()).map(str::to_string));
+        if wanted.len() > MAX_WORDS {
+            let what = format!("more than {MAX_WORDS} different words; take fewer of its rows");
+            return Err(Error::unsupported(&dataset.path, what));
+        }
     }
-    wanted
+    Ok(wanted)
 }
 
 /// Words split on white space as Python's `str.split` does: Unicode white space and the four

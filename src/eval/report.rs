@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::error::Category;
 
 use crate::error::{Error, Result};
 
@@ -375,9 +375,15 @@ impl Report {
     /// is not a report or that [`Report::check`] refuses.
     pub fn from_json(path: impl AsRef<Path>, json: &str) -> Result<Self> {
         let path = path.as_ref();
-        let value: Value = serde_json::from_str(json)
-            .map_err(|e| Error::malformed(path, format!("not JSON: {e}")))?;
-        match value.get("schema_version").and_then(Value::as_u64) {
+        #[derive(Deserialize)]
+        struct Head {
+            schema_version: Option<u64>,
+        }
+        let head: Head = serde_json::from_str(json).map_err(|e| match e.classify() {
+            Category::Data => Error::malformed(path, format!("not a report: {e}")),
+            _ => Error::malformed(path, format!("not JSON: {e}")),
+        })?;
+        match head.schema_version {
             Some(SCHEMA_VERSION) => {}
             Some(version) => {
                 let what = format!("schema version {version} is not supported (1 is)");
@@ -385,7 +391,6 @@ impl Report {
             }
             None => return Err(Error::malformed(path, "not a report: no schema_version")),
         }
-        // From the text and not from `value`, for the sake of line and column in the message.
         let report: Self = serde_json::from_str(json)
             .map_err(|e| Error::malformed(path, format!("not a report: {e}")))?;
         report.fault().map_or(Ok(report), |fault| Err(Error::malformed(path, fault)))

@@ -6,11 +6,15 @@ use globset::GlobBuilder;
 use serde_json::{Map, Value};
 
 use super::{Choice, LayerRange, Recipe, Rule, TensorLayout};
-use crate::error::{Error, Result};
+use crate::error::{shown, Error, Result};
 use crate::ggml::TensorType;
 
 const FIELDS: [&str; 5] = ["about", "file_type", "layout", "default", "rules"];
 const RULE_FIELDS: [&str; 5] = ["tensors", "layers", "row_multiple_of", "type", "why"];
+
+/// Most rules, and most bytes of a glob; the longest name of a tensor has 63.
+const MAX_RULES: usize = 1000;
+const MAX_GLOB_BYTES: usize = 256;
 
 /// Reads a preset. Unknown fields are errors: a misspelt one must not be passed over.
 pub(super) fn parse(path: &Path, name: &str, text: &str) -> Result<Recipe> {
@@ -25,6 +29,10 @@ pub(super) fn parse(path: &Path, name: &str, text: &str) -> Result<Recipe> {
     };
     let rules = map.get("rules").and_then(Value::as_array);
     let rules = rules.ok_or_else(|| reader.wrong("rules", "a list", "something else"))?;
+    if rules.len() > MAX_RULES {
+        let found = format!("{} rules", rules.len());
+        return Err(reader.wrong("rules", &format!("at most {MAX_RULES}"), &found));
+    }
     let default = reader.text(map, "default")?;
     Ok(Recipe {
         name: name.to_owned(),
@@ -41,6 +49,11 @@ fn rule(path: &Path, number: usize, value: &Value) -> Result<Rule> {
     let reader = Reader { path, at: format!("rule {number}") };
     let map = reader.object(value, &RULE_FIELDS)?;
     let glob = reader.text(map, "tensors")?;
+    // A longer one can be more than the crate is able to compile, which is a panic there.
+    if glob.len() > MAX_GLOB_BYTES {
+        let found = format!("{} bytes", glob.len());
+        return Err(reader.wrong("tensors", &format!("at most {MAX_GLOB_BYTES} bytes"), &found));
+    }
     let tensors = GlobBuilder::new(glob)
         .build()
         .map_err(|e| reader.wrong("tensors", "a glob", &e.to_string()))?;
@@ -81,7 +94,12 @@ impl Reader<'_> {
         match map.keys().find(|key| !fields.contains(&key.as_str())) {
             Some(key) => Err(Error::malformed(
                 self.path,
-                format!("{}: unknown field {key:?}; there are {}", self.at, fields.join(", ")),
+                format!(
+                    "{}: unknown field \"{}\"; there are {}",
+                    self.at,
+                    shown(key),
+                    fields.join(", ")
+                ),
             )),
             None => Ok(map),
         }
@@ -101,7 +119,7 @@ impl Reader<'_> {
     }
 
     fn wrong(&self, key: &str, expected: &str, found: &str) -> Error {
-        Error::mismatch(self.path, format!("{}: {key}", self.at), expected, found)
+        Error::mismatch(self.path, format!("{}: {key}", self.at), expected, shown(found))
     }
 }
 
@@ -125,6 +143,12 @@ mod tests {
             .starts_with("p.json: rule 1: type: expected a tensor type or keep, found q4"));
         assert!(rule(r#"{"tensors": "[", "type": "q4_k", "why": ""}"#).contains("rule 1: tensors"));
         assert!(rule(r#"{"tensors": "*", "type": "q4_k"}"#).ends_with("rule 1: no why"));
+        let long = format!(r#"{{"tensors": "{}", "type": "q4_k", "why": ""}}"#, "*a".repeat(129));
+        assert!(
+            rule(&long).ends_with("rule 1: tensors: expected at most 256 bytes, found 258 bytes")
+        );
+        let many = vec![r#"{"tensors": "*", "type": "q4_k", "why": ""}"#; 1001].join(",");
+        assert!(rule(&many).ends_with("rules: expected at most 1000, found 1001 rules"));
         assert!(rule(r#"{"tensors": "*", "layers": "9-2", "type": "q4_k", "why": ""}"#)
             .contains("edges/N"));
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Parsed;
 use crate::error::{Error, Result};
@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 /// Most values a file may hold. The library keeps each as a heap value of about 100 bytes; the
 /// largest vocabularies in use have about two million.
 const MAX_VALUES: usize = 4_000_000;
+
+/// Most tokens of a vocabulary, as of a World one. The largest in use have 900,000.
+const MAX_TOKENS: usize = 1 << 20;
 
 /// A token that a file adds to its model's, and the id it has there.
 #[derive(Debug, serde::Deserialize)]
@@ -26,6 +29,8 @@ pub(super) fn check(path: &Path, content: &[u8]) -> Result<Vec<Added>> {
     check_size(path, content)?;
     let not_one = |e| Error::malformed(path, format!("not a tokenizer.json: {e}"));
     let file: File<Head> = serde_json::from_slice(content).map_err(not_one)?;
+    let n_tokens = file.model.vocab.map_or(0, |Entries(n)| n);
+    check_tokens(n_tokens).map_err(|what| Error::malformed(path, what))?;
     if let Some(dropout) = file.model.dropout.filter(|&dropout| dropout != 0.0) {
         let what = format!("dropout {dropout} makes ids random; set model.dropout to null");
         return Err(Error::unsupported(path, what));
@@ -48,7 +53,10 @@ pub(super) fn check(path: &Path, content: &[u8]) -> Result<Vec<Added>> {
 pub(super) fn gpt2_vocab(path: &Path, content: &[u8]) -> Result<Option<HashMap<String, u32>>> {
     check_size(path, content)?;
     match serde_json::from_slice::<HashMap<String, u32>>(content) {
-        Ok(vocab) if !vocab.is_empty() => Ok(Some(vocab)),
+        Ok(vocab) if !vocab.is_empty() => {
+            check_tokens(vocab.len()).map_err(|what| Error::malformed(path, what))?;
+            Ok(Some(vocab))
+        }
         Err(e) if ["vocab.json", "encoder.json"].iter().any(|name| path.ends_with(name)) => {
             Err(Error::malformed(path, format!("not a vocabulary: {e}")))
         }
@@ -69,7 +77,11 @@ struct Head {
     kind: Option<String>,
     dropout: Option<f64>,
     merges: Option<IgnoredAny>,
+    vocab: Option<Entries>,
 }
+
+/// A list or a map, of which only the number of entries is kept.
+struct Entries(usize);
 
 #[derive(serde::Deserialize)]
 struct Bpe {
@@ -86,6 +98,13 @@ fn check_size(path: &Path, content: &[u8]) -> Result<()> {
     if n_values > MAX_VALUES {
         let what = format!("about {n_values} JSON values, at most {MAX_VALUES} allowed");
         return Err(Error::malformed(path, what));
+    }
+    Ok(())
+}
+
+fn check_tokens(n: usize) -> Parsed<()> {
+    if n > MAX_TOKENS {
+        return Err(format!("{n} tokens, at most {MAX_TOKENS} allowed"));
     }
     Ok(())
 }
@@ -107,6 +126,38 @@ fn check_merges(model: &Bpe) -> Parsed<()> {
 impl<'de> Deserialize<'de> for Merge {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         deserializer.deserialize_any(MergeVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list or map of tokens")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Entries, A::Error> {
+        let mut n = 0usize;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            n = n.saturating_add(1);
+        }
+        Ok(Entries(n))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Entries, A::Error> {
+        let mut n = 0usize;
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            n = n.saturating_add(1);
+        }
+        Ok(Entries(n))
     }
 }
 
@@ -186,6 +237,17 @@ mod tests {
         let json = format!("[{}0]", "0,".repeat(MAX_VALUES));
         let expected = "tokenizer.json: about 4000001 JSON values, at most 4000000 allowed";
         assert_eq!(message(&json), expected);
+    }
+
+    #[test]
+    fn a_flood_of_tokens_is_refused() {
+        let words: Vec<String> = (0..=MAX_TOKENS).map(|i| format!("\"{i:x}\":{i}")).collect();
+        let words = words.join(",");
+        let expected = "1048577 tokens, at most 1048576 allowed";
+        let json = format!(r#"{{"model": {{"type": "WordLevel", "vocab": {{{words}}}}}}}"#);
+        assert_eq!(message(&json), format!("tokenizer.json: {expected}"));
+        let error = gpt2_vocab(Path::new("v.json"), format!("{{{words}}}").as_bytes());
+        assert_eq!(error.unwrap_err().to_string(), format!("v.json: {expected}"));
     }
 
     #[test]

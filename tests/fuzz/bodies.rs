@@ -43,7 +43,16 @@ pub const TARGETS: [Target; 9] = [
 
 /// The checkpoint that the files of a folder are taken from.
 pub fn spec() -> Spec {
-    Spec { n_layer: 1, n_embd: 32, n_vocab: 300, ty: TensorType::BF16, ..Spec::default() }
+    Spec {
+        n_layer: 1,
+        n_embd: 32,
+        n_ff: Some(32),
+        n_vocab: 257,
+        low_rank_mix: 8,
+        low_rank_decay: 8,
+        ty: TensorType::BF16,
+        ..Spec::default()
+    }
 }
 
 /// The header of a GGUF: what it says, gguf-rs says too, and our own writer can write again.
