@@ -54,6 +54,19 @@ const ROOMS: [(&str, &[&str]); 23] = [
 /// Places that may say `unsafe`.
 const UNSAFE: [&str; 3] = ["ggml", "mmap", "simd"];
 
+/// Modules that read what anyone may have written.
+const READERS: [&str; 9] = [
+    "arch/mod.rs",
+    "checkpoint/mod.rs",
+    "eval/baselines.rs",
+    "eval/dataset.rs",
+    "eval/report.rs",
+    "gguf/mod.rs",
+    "imatrix/mod.rs",
+    "recipe/mod.rs",
+    "tokenizer/mod.rs",
+];
+
 #[test]
 fn rooms_use_what_they_may() {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -142,6 +155,18 @@ fn unsafe_code_stays_where_it_may_be() {
         .filter_map(|rest| rest.split("mod ").nth(1)?.split(';').next())
         .collect();
     assert_eq!(allowed, UNSAFE);
+}
+
+/// Clippy holds it, in all that is below these modules. What must be, each place argues for.
+#[test]
+fn readers_deny_what_can_panic() {
+    let denied = "#![cfg_attr(not(test),deny(clippy::arithmetic_side_effects,\
+        clippy::expect_used,clippy::indexing_slicing,clippy::panic,clippy::unwrap_used))]";
+    for reader in READERS {
+        let text = fs::read_to_string(source_dir().join(reader)).unwrap();
+        let text: String = text.split_whitespace().collect();
+        assert!(text.contains(denied), "{reader}");
+    }
 }
 
 #[test]

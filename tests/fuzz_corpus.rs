@@ -1,5 +1,5 @@
 //! The bodies of the fuzz targets on files that are kept: valid ones, from which `tools/fuzz.sh`
-//! starts, and those in `tests/data/fuzz/TARGET/` that once broke a reader.
+//! starts, and those in `tests/data/fuzz/TARGET/`, which broke a reader once: this or another.
 //!
 //! `RWKVQ_WRITE_SEEDS=FOLDER` writes the valid ones into `FOLDER/TARGET/`.
 
@@ -184,7 +184,9 @@ fn what_once_broke_a_reader_breaks_none() {
     let maximum = getrlimit(Resource::As).maximum;
     setrlimit(Resource::As, Rlimit { current: Some(MEMORY), maximum }).unwrap();
     for (name, run) in bodies::TARGETS {
-        for path in files(&fixture::data_dir().join("fuzz").join(name)) {
+        let files = files(&fixture::data_dir().join("fuzz").join(name));
+        assert!(!files.is_empty(), "no files for {name}");
+        for path in files {
             let bytes = fs::read(&path).unwrap();
             let begin = Instant::now();
             // Read or refused: the target itself panics at what must not be.

@@ -39,12 +39,11 @@ printf '%-12s %12s %8s\n' target runs crashes
 failed=0
 for target in "${targets[@]}"; do
     found="$work/found/$target" corpus="$work/corpus/$target" log="$work/logs/$target.log"
-    mkdir -p "$found" "$corpus" "tests/data/fuzz/$target"
+    mkdir -p "$found" "$corpus"
     rm -f "$found"/*
     "$work/$host/release/$target" "$corpus" "$work/seeds/$target" "tests/data/fuzz/$target" \
         -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$found/" >"$log" 2>&1 || true
-    rmdir "tests/data/fuzz/$target" 2>/dev/null || true
     runs="$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")"
     crashes="$(find "$found" -type f | wc -l)"
     # A target that does not say how many runs it made ended in a way of its own.

@@ -190,3 +190,33 @@ fn all_inside(tensors: &[TensorInfo], data_offset: u64, file_bytes: u64) -> Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::Layout;
+
+    #[test]
+    fn on_slices_no_change_panics() {
+        let metadata: Metadata = vec![
+            ("a".into(), 7u32.into()),
+            ("b".into(), vec![true, false].into()),
+            ("c".into(), "text".into()),
+            ("d".into(), vec!["x".to_string(), "y".into()].into()),
+            ("e".into(), 0.5f64.into()),
+        ];
+        // Without tensors, whose sizes are asked of ggml.
+        let layout = Layout::new(&metadata, Vec::new()).unwrap();
+        let whole = layout.header();
+        let header = scan(whole, whole.len() as u64).unwrap();
+        assert_eq!(header.metadata, metadata);
+        for n in 0..header.header_end {
+            scan(&whole[..n], n as u64).unwrap_err();
+            for change in [1, 0x80, 0xff] {
+                let mut changed = whole.to_vec();
+                changed[n] ^= change;
+                let _ = scan(&changed, whole.len() as u64);
+            }
+        }
+    }
+}

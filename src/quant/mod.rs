@@ -66,7 +66,10 @@ pub fn quantize_on(
     assert_eq!(src.len(), n_rows * n_cols, "whole rows");
     assert_eq!(out.len(), n_rows * row_bytes, "{ty}: bytes of {n_rows} rows of {n_cols}");
     assert!(importance.is_none_or(|weights| weights.len() == n_cols), "one weight per column");
-    let job = Job { src, n_cols, importance, out };
+    run(set, ty, Job { src, n_cols, importance, out });
+}
+
+fn run(set: InstructionSet, ty: TensorType, job: Job<'_>) {
     match ty {
         TensorType::Q8_0 => dispatch(set, Q80(job)),
         TensorType::Q4_0 => small_blocks::<small_blocks::Q4_0>(set, job),
@@ -133,4 +136,44 @@ impl<F: superblock::PairFormat> Kernel for Superblocks<'_, F> {
 
 fn superblocks<F: superblock::PairFormat>(set: InstructionSet, job: Job<'_>) {
     dispatch(set, Superblocks::<F>(job, PhantomData));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ggml;
+
+    /// Bytes of two blocks of `n` weights each, by the kernels that every processor has.
+    fn portable(ty: TensorType, src: &[f32], n: usize, block_bytes: usize) -> Vec<u8> {
+        let mut bytes = vec![0; 2 * block_bytes];
+        let job = Job { src: &src[..2 * n], n_cols: n, importance: None, out: &mut bytes };
+        run(InstructionSet::Portable, ty, job);
+        bytes
+    }
+
+    /// The codecs alone: no size is asked of ggml, so that Miri can run it.
+    #[test]
+    fn on_slices_codecs_keep_to_their_blocks() {
+        let src: Vec<f32> = (0..512).map(|i| (i as f32 * 0.37).sin() * (i % 7) as f32).collect();
+        for (ty, n, block_bytes) in [
+            (TensorType::Q4_0, 32, 18),
+            (TensorType::Q4_1, 32, 20),
+            (TensorType::Q5_0, 32, 22),
+            (TensorType::Q5_1, 32, 24),
+            (TensorType::Q8_0, 32, 34),
+            (TensorType::Q2_K, 256, 84),
+            (TensorType::Q3_K, 256, 110),
+            (TensorType::Q4_K, 256, 144),
+            (TensorType::Q5_K, 256, 176),
+            (TensorType::Q6_K, 256, 210),
+        ] {
+            let bytes = portable(ty, &src, n, block_bytes);
+            assert!(bytes[..block_bytes].iter().any(|byte| *byte != 0));
+            if !cfg!(miri) {
+                let mut expected = vec![0; 2 * block_bytes];
+                ggml::quantize(ty, &src[..2 * n], n, None, &mut expected);
+                assert_eq!(bytes, expected, "{ty}");
+            }
+        }
+    }
 }

@@ -258,3 +258,26 @@ fn trie_error(path: &Path, unit: &str, error: TrieError) -> Error {
     };
     Error::malformed(path, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_slices_no_change_panics() {
+        let text = "1 'a' 1\n2 '\\n' 1\n3 b'\\xff' 1\n4 'ab' 2\n";
+        let parse = |bytes: &[u8]| WorldVocab::parse(Path::new("v.txt"), bytes);
+        let vocab = parse(text.as_bytes()).unwrap();
+        let ids = vocab.encode_bytes(b"aab\n\xff").unwrap();
+        assert_eq!(ids, [1, 4, 2, 3]);
+        assert_eq!(vocab.decode(&ids).unwrap(), b"aab\n\xff");
+        for n in 0..text.len() {
+            let _ = parse(&text.as_bytes()[..n]);
+            for change in [1, 0x80, 0x2a] {
+                let mut changed = text.as_bytes().to_vec();
+                changed[n] ^= change;
+                let _ = parse(&changed);
+            }
+        }
+    }
+}

@@ -17,7 +17,7 @@ use rwkvq::eval::{compare, table, Dataset, Glove, Report};
 use rwkvq::ggml::{self, TensorType};
 use rwkvq::gguf::{GgufFile, Layout};
 use rwkvq::imatrix::Imatrix;
-use rwkvq::matmul::{self, Format, Machine, Matrix, Scratch, TILE_TOKENS};
+use rwkvq::matmul::{self, Machine, Matrix, Scratch, TILE_TOKENS};
 use rwkvq::model::{LayerSelection, Model, SessionOptions};
 use rwkvq::quant::{self, InstructionSet};
 use rwkvq::recipe::Recipe;
@@ -223,7 +223,7 @@ fn quantize(ty: TensorType, floats: &[f32]) {
 
 /// The products of the blocks with ones, whose values do not matter.
 fn multiply(ty: TensorType, bytes: &[u8]) {
-    let Some((machine, format)) = Machine::detect().zip(format_of(ty)) else { return };
+    let Some((machine, format)) = Machine::detect().zip(ggml::format_of(ty)) else { return };
     let n_in = format.block_len().max(32);
     let row_bytes = n_in / format.block_len() * format.block_bytes();
     let matrix = Matrix::new(format, &bytes[..bytes.len() / row_bytes * row_bytes], n_in);
@@ -235,21 +235,6 @@ fn multiply(ty: TensorType, bytes: &[u8]) {
     let scratch = &mut Scratch::default();
     matmul::multiply(machine, matrix, rows, &tokens, TILE_TOKENS, scratch, receive);
     assert!(n >= matrix.n_out() * TILE_TOKENS, "{n} sums of {} rows", matrix.n_out());
-}
-
-fn format_of(ty: TensorType) -> Option<Format> {
-    Some(match ty {
-        TensorType::F32 => Format::F32,
-        TensorType::F16 => Format::F16,
-        TensorType::BF16 => Format::BF16,
-        TensorType::Q8_0 => Format::Q8_0,
-        TensorType::Q2_K => Format::Q2K,
-        TensorType::Q3_K => Format::Q3K,
-        TensorType::Q4_K => Format::Q4K,
-        TensorType::Q5_K => Format::Q5K,
-        TensorType::Q6_K => Format::Q6K,
-        _ => return None,
-    })
 }
 
 /// A data set in any of its four formats.

@@ -105,3 +105,29 @@ fn numbers(heap: &Heap<'_>, id: TupleId) -> Result<Vec<u64>, String> {
     };
     items.iter().map(number).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `{"w": a tensor of 2 x 3}`
+    const PICKLE: &[u8] = b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage\
+        ctorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06tQK\x00(K\x02K\x03t(K\x03K\x01t\x89NtRs.";
+
+    #[test]
+    fn on_slices_no_change_panics() {
+        let tensors = state_dict(PICKLE).unwrap();
+        let [Declared { name: "w", storage, offset: 0, dims, strides }] = &tensors[..] else {
+            panic!("{tensors:?}")
+        };
+        assert_eq!((dims, strides, storage.n_elements), (&vec![2, 3], &vec![3, 1], 6));
+        for n in 0..PICKLE.len() {
+            state_dict(&PICKLE[..n]).unwrap_err();
+            for change in [1, 0x80, 0xff] {
+                let mut changed = PICKLE.to_vec();
+                changed[n] ^= change;
+                let _ = state_dict(&changed);
+            }
+        }
+    }
+}

@@ -262,3 +262,29 @@ fn shown(text: &str) -> String {
     let cut: String = text.chars().take(40).collect();
     format!("{cut:?}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_slices_no_change_panics() {
+        let files = [
+            ("d.tsv", "score\ttext1\ttext2\r\n1\tone\t\u{e9}\n0.5\tx\ty\n"),
+            ("d.csv", "score,text1,text2\n1,\"a, b\",c\n\n0,\"d \"\"e\"\"\",f\n"),
+            ("d.jsonl", "{\"score\": 1, \"a\": \"x\", \"b\": \"\\u00e9\"}\n{\"score\":0,\"a\":\"c\",\"b\":\"d\"}"),
+        ];
+        for (name, text) in files {
+            let read = |bytes: &[u8]| super::read(Path::new(name), bytes, None);
+            assert_eq!(read(text.as_bytes()).unwrap().pairs.len(), 2, "{name}");
+            for n in 0..text.len() {
+                let _ = read(&text.as_bytes()[..n]);
+                for change in [1, 0x80, 0x2a] {
+                    let mut changed = text.as_bytes().to_vec();
+                    changed[n] ^= change;
+                    let _ = read(&changed);
+                }
+            }
+        }
+    }
+}

@@ -9,12 +9,14 @@ use crate::bytes::GgufBytes;
 use crate::workplace::Workplace;
 
 /// Every verb that reads a GGUF, on `file`.
-fn verbs(place: &Workplace, file: &Path) -> [Vec<OsString>; 4] {
+fn verbs(place: &Workplace, file: &Path) -> [Vec<OsString>; 6] {
     let texts = place.write("texts.txt", "some text\n");
     let pairs = place.write("pairs.tsv", "1\ta\tb\n2\tc\td\n3\te\tf\n");
     [
         args!["convert", file, "--preset", "q8_0", "-o", place.path("out.gguf")],
         args!["inspect", file],
+        args!["bench", file],
+        args!["imatrix", file, "--input", texts, "-o", place.path("out.imatrix")],
         args!["embed", file, "--input", texts, "--output", place.path("out.jsonl")],
         args!["eval", file, "--dataset", pairs, "--report", place.path("out.json")],
     ]
@@ -68,14 +70,14 @@ fn other_architectures_by_name() {
     for architecture in ["llama", "rwkv7", "rwkv6qwen2"] {
         let header = GgufBytes::new(0, 1).key("general.architecture", 8).string(architecture);
         let file = place.write("other.gguf", header.0);
-        let [convert, _inspect, embed, eval] = verbs(&place, &file);
-        for args in [convert, embed, eval] {
+        let [convert, _inspect, others @ ..] = verbs(&place, &file);
+        for args in others.into_iter().chain([convert]) {
             place.refused(args, 3, &["other.gguf: ", &format!("{architecture:?}"), "rwkv6"]);
         }
     }
     let file = place.write("none.gguf", GgufBytes::new(0, 0).0);
-    let [convert, _inspect, embed, eval] = verbs(&place, &file);
-    for args in [convert, embed, eval] {
+    let [convert, _inspect, others @ ..] = verbs(&place, &file);
+    for args in others.into_iter().chain([convert]) {
         place.refused(args, 3, &["none.gguf: ", "general.architecture"]);
     }
 }
