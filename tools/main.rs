@@ -49,6 +49,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // CUDA would multiply f32 with ten bits; it reads this when it starts.
+    if std::env::var_os("NVIDIA_TF32_OVERRIDE").is_none() {
+        std::env::set_var("NVIDIA_TF32_OVERRIDE", "0");
+    }
     // clap prints its own errors, one line and a hint, and exits with 2.
     let cli = Cli::parse();
     let interrupts = terminal::watch_interrupts();

@@ -133,7 +133,7 @@ impl Device {
         guarded(|message| unsafe {
             sys::ggml_sys_dev_memory(message, self.as_ptr(), &mut free, &mut total)
         })
-        .map_err(|what| Error::self_check(format!("{self} does not tell its memory: {what}")))?;
+        .map_err(|what| Error::device(self, format!("it does not tell its memory: {what}")))?;
         Ok(DeviceMemory { free, total })
     }
 

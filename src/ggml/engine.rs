@@ -190,7 +190,7 @@ impl DeviceEngine {
         })?;
         allocated.then_some(()).ok_or_else(|| {
             let remedy = "lower the number of tokens in a batch, or take fewer --gpu-layers";
-            Error::argument(format!("{} has not the memory for the graph; {remedy}", self.device))
+            Error::device(&self.device, format!("not enough memory for the graph; {remedy}"))
         })
     }
 

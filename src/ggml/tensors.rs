@@ -219,10 +219,10 @@ unsafe fn arena_bytes(arena: &Arena, buffer_type: sys::ggml_backend_buffer_type_
 
 /// A device that gave up in the middle of a call.
 pub(super) fn failed(device: &Device, what: &str) -> Error {
-    Error::self_check(format!(
-        "{device} failed: {what}; is it lost, or its memory used up? See `rwkvq devices`, take \
-         fewer --gpu-layers, or --device cpu"
-    ))
+    let remedy =
+        "is it lost, or its memory used up? See `rwkvq devices`, take fewer --gpu-layers, \
+                  or --device cpu";
+    Error::device(device, format!("{what}; {remedy}"))
 }
 
 /// Writable f32 tensors in buffers of their own, zero at first.
@@ -331,8 +331,11 @@ impl Buffer {
                 true => "take fewer --gpu-layers, or --device cpu",
                 false => "lower the lanes or the tokens in a batch",
             };
-            let what = format!("{device} has no {n_bytes} bytes for the {what}{said}; {remedy}");
-            Error::argument(what)
+            let what = format!("no {n_bytes} bytes for the {what}{said}; {remedy}");
+            match device.is_gpu() {
+                true => Error::device(device, what),
+                false => Error::argument(format!("not enough memory: {what}")),
+            }
         };
         let mut buffer = std::ptr::null_mut();
         // SAFETY: the arena is alive and its tensors have no buffer yet; the buffer type is a

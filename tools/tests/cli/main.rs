@@ -4,6 +4,7 @@ mod bad_checkpoints;
 mod bad_ggufs;
 mod bench;
 mod convert;
+mod devices;
 mod embed;
 mod eval;
 mod interrupts;
