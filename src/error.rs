@@ -22,6 +22,13 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A GPU or its driver refused an operation.
+    Device {
+        /// The device, such as `cuda:0`.
+        device: String,
+        /// What was said, and what to do.
+        what: String,
+    },
     /// A file breaks its own format.
     Malformed {
         /// The file.
@@ -74,6 +81,11 @@ impl Error {
         Self::Io { path: path.as_ref().into(), source }
     }
 
+    /// A failure of `device`.
+    pub fn device(device: impl fmt::Display, what: impl Into<String>) -> Self {
+        Self::Device { device: device.to_string(), what: what.into() }
+    }
+
     /// `path` breaks its format.
     pub fn malformed(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
         Self::Malformed { path: path.as_ref().into(), what: what.into() }
@@ -119,6 +131,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Device { device, what } => write!(f, "{device}: {what}"),
             Self::Malformed { path, what }
             | Self::Unsupported { path, what }
             | Self::NonFinite { path, what } => write!(f, "{}: {what}", path.display()),

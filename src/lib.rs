@@ -44,6 +44,7 @@ pub mod bench;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod convert;
+pub mod driver;
 pub mod embed;
 pub mod error;
 pub mod eval;

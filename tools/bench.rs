@@ -8,7 +8,7 @@ use rwkvq::bench::{self, BenchOptions, BenchReport};
 use rwkvq::model::{LayerSelection, Products};
 use rwkvq::{Error, Result};
 
-use crate::memory::Memory;
+use crate::device::{self, Device};
 use crate::output::{human_bytes, print};
 use crate::terminal::Bar;
 
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    memory: Memory,
+    device: Device,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -55,13 +55,15 @@ enum Choice {
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let default = BenchOptions::default();
+    let open = args.device.open()?;
     let options = BenchOptions {
         layers: LayerSelection::parse(&args.layers)?,
         batch_tokens: args.batch_tokens.clone(),
         text_tokens: args.text_tokens,
         pass_tokens: args.pass_tokens,
         repeats: args.repeats,
-        access: args.memory.access(),
+        n_lanes: device::lanes(&open),
+        open,
         n_threads: args.threads.unwrap_or(default.n_threads),
         products: match args.products {
             Choice::Own => Products::Own,

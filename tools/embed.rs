@@ -7,12 +7,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 use rwkvq::embed::{EmbedOptions, Embedder, Pooling};
-use rwkvq::model::{LayerSelection, Model, SessionOptions};
+use rwkvq::model::{LayerSelection, Model};
 use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Progress, Result};
 
+use crate::device::{self, Device};
 use crate::embed_format::{Format, Record, Sink};
-use crate::memory::Memory;
 use crate::terminal::Bar;
 
 /// A line longer than this is not a text.
@@ -60,17 +60,19 @@ pub struct Args {
     #[arg(long, default_value_t = 512)]
     batch_tokens: usize,
     #[command(flatten)]
-    memory: Memory,
+    device: Device,
 }
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
-    let model = Arc::new(Model::open_with(&args.model, args.memory.access())?);
+    let open = args.device.open()?;
+    let session = device::session(&open, args.batch_tokens, args.threads);
+    let (open, plan) = open.fitted(&args.model, &session)?;
+    plan.iter().for_each(device::say);
+    let model = Arc::new(Model::open_with(&args.model, open)?);
     let mut tokenizer = match &args.tokenizer {
         Some(path) => Replacement::new(Tokenizer::open(path)?, model.tokenizer().ok().cloned()),
         None => Replacement::none(model.tokenizer()?.clone()),
     };
-    let mut session = SessionOptions { batch_tokens: args.batch_tokens, ..Default::default() };
-    session.n_threads = args.threads.unwrap_or(session.n_threads);
     let options = EmbedOptions {
         layers: LayerSelection::parse(&args.layers)?,
         pooling: args.pooling.parse::<Pooling>()?,

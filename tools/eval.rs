@@ -7,12 +7,12 @@ use rwkvq::convert::{self, ConvertOptions, Job};
 use rwkvq::embed::Pooling;
 use rwkvq::eval::{self, table, Dataset, EvalOptions, Evaluation, LevelFile, Protocol};
 use rwkvq::gguf::GgufFile;
-use rwkvq::model::{LayerSelection, SessionOptions};
+use rwkvq::model::LayerSelection;
 use rwkvq::recipe::Recipe;
 use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Result};
 
-use crate::memory::Memory;
+use crate::device::{self, Device};
 use crate::output::{folder_of, print, write_file};
 use crate::source;
 use crate::terminal::Bar;
@@ -96,7 +96,7 @@ pub struct Args {
     #[arg(long, short)]
     verbose: bool,
     #[command(flatten)]
-    memory: Memory,
+    device: Device,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -133,13 +133,13 @@ fn options(args: &Args) -> Result<EvalOptions> {
             None => return Err(Error::argument(format!("baseline {text:?}: give glove=FILE"))),
         },
     };
-    let mut session = SessionOptions { batch_tokens: args.batch_tokens, ..Default::default() };
-    session.n_threads = args.threads.unwrap_or(session.n_threads);
+    let open = args.device.open()?;
+    let session = device::session(&open, args.batch_tokens, args.threads);
     Ok(EvalOptions {
         protocols: protocols(args)?,
         layers: args.layers.as_deref().map(LayerSelection::parse).transpose()?,
         pooling: args.pooling.parse::<Pooling>()?,
-        access: args.memory.access(),
+        open,
         session,
         repeats: args.repeats,
         seed: args.seed,

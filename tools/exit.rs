@@ -61,7 +61,7 @@ fn code(result: Result<ExitCode>) -> ExitCode {
     }
     eprintln!("error: {error}");
     ExitCode::from(match error {
-        Error::Io { .. } => IO,
+        Error::Io { .. } | Error::Device { .. } => IO,
         Error::Argument { .. } => USAGE,
         Error::SelfCheck { .. } => SELF_CHECK,
         Error::Interrupted => INTERRUPT_CODE.load(Ordering::Relaxed),

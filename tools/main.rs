@@ -4,6 +4,8 @@ mod bench;
 mod compare;
 mod completions;
 mod convert;
+mod device;
+mod devices;
 mod embed;
 mod embed_format;
 mod eval;
@@ -38,6 +40,7 @@ enum Verb {
     Embed(embed::Args),
     Eval(Box<eval::Args>),
     Bench(bench::Args),
+    Devices(devices::Args),
     Report(report::Args),
     Compare(compare::Args),
     MakeCheckpoint(make_checkpoint::Args),
@@ -46,6 +49,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // CUDA would multiply f32 with ten bits; it reads this when it starts.
+    if std::env::var_os("NVIDIA_TF32_OVERRIDE").is_none() {
+        std::env::set_var("NVIDIA_TF32_OVERRIDE", "0");
+    }
     // clap prints its own errors, one line and a hint, and exits with 2.
     let cli = Cli::parse();
     let interrupts = terminal::watch_interrupts();
@@ -59,6 +66,7 @@ fn main() -> ExitCode {
             Verb::Embed(args) => embed::run(&args, interrupts),
             Verb::Eval(args) => eval::run(&args, interrupts),
             Verb::Bench(args) => bench::run(&args, interrupts),
+            Verb::Devices(args) => devices::run(&args),
             Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
             Verb::Report(args) => report::run(&args),
             Verb::Completions(args) => completions::run(&args, Cli::command()),

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the build needs and is missing: a C++ compiler, cmake, libclang. Debian, Ubuntu and
 # macOS; elsewhere it says what to install. Rust itself comes from https://rustup.rs.
+# With `vulkan` as argument also what the feature of that name needs, and a software device (Debian
+# and Ubuntu only).
 set -euo pipefail
 
 # bindgen looks for libclang where the loader or llvm-config does. libclang-cpp, which comes with
@@ -13,6 +15,12 @@ linux() {
     command -v cmake >/dev/null || missing+=(cmake)
     if [ -z "${LIBCLANG_PATH:-}" ] && [ -z "$(libclang)" ]; then
         missing+=(libclang-dev)
+    fi
+    if [ "${1:-}" = vulkan ]; then
+        command -v glslc >/dev/null || missing+=(glslc)
+        [ -e /usr/include/vulkan/vulkan.h ] || missing+=(libvulkan-dev)
+        [ -e /usr/include/spirv/unified1/spirv.hpp ] || missing+=(spirv-headers)
+        ls /usr/share/vulkan/icd.d/lvp_icd.* >/dev/null 2>&1 || missing+=(mesa-vulkan-drivers)
     fi
     [ ${#missing[@]} -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
@@ -41,7 +49,7 @@ macos() {
 
 case "$(uname -s)" in
     Darwin) macos ;;
-    *) linux ;;
+    *) linux "$@" ;;
 esac
 
 if ! command -v cargo >/dev/null; then

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const NOT_FOR_CMAKE: [&str; 3] = ["GGML_SRC_DIR", "GGML_SYS_PREFIX", "CMAKE"];
 
 fn main() {
-    for file in ["build", "wrapper.h", "CMakeLists.txt", "vk-old-headers.hpp"] {
+    for file in ["build", "guard", "wrapper.h", "CMakeLists.txt", "vk-old-headers.hpp"] {
         println!("cargo:rerun-if-changed={file}");
     }
     let backends = Backends::from_features();
@@ -22,6 +22,7 @@ fn main() {
         None => build(&backends),
     };
     bindings(&built.include, &backends);
+    guard(&built.include);
     link(&built.lib, &backends);
     println!("cargo:include={}", built.include.display());
 }
@@ -150,6 +151,14 @@ fn bindings(include: &Path, backends: &Backends) {
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("bindings.rs");
     let bindings = builder.generate().expect("bindgen failed; is libclang installed?");
     bindings.write_to_file(out).expect("cannot write the bindings");
+}
+
+/// The calls that turn what a GPU backend throws into a value (guard/guard.h).
+fn guard(include: &Path) {
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").file("guard/guard.cpp").include(include);
+    // Linked before ggml, which it calls.
+    build.compile("ggml-sys-guard");
 }
 
 /// Link order: registry, backends, base; then what they need of the system.

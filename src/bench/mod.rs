@@ -18,8 +18,7 @@ use serde::Serialize;
 use crate::embed::{EmbedOptions, Embedder, Pooling};
 use crate::error::{Error, Result};
 use crate::eval::{host, metrics, report::Host, rss};
-use crate::mmap::Access;
-use crate::model::{LayerSelection, Model, Products, SessionOptions};
+use crate::model::{Device, LayerSelection, Model, OpenOptions, Products, SessionOptions};
 use crate::progress::Progress;
 
 pub use machine::Ceilings;
@@ -38,8 +37,10 @@ pub struct BenchOptions {
     pub pass_tokens: usize,
     /// Passes for each batch size.
     pub repeats: usize,
-    /// How the model gets into memory.
-    pub access: Access,
+    /// How the model gets into memory, and the device that runs it.
+    pub open: OpenOptions,
+    /// Sequences in flight.
+    pub n_lanes: usize,
     /// Threads.
     pub n_threads: usize,
     /// Whose matrix products run.
@@ -54,7 +55,8 @@ impl Default for BenchOptions {
             text_tokens: 32,
             pass_tokens: 1024,
             repeats: 5,
-            access: Access::Map,
+            open: OpenOptions::default(),
+            n_lanes: SessionOptions::default().n_lanes,
             n_threads: SessionOptions::default().n_threads,
             products: Products::Own,
         }
@@ -76,11 +78,15 @@ pub struct BenchReport {
     pub layers_computed: usize,
     /// Whose matrix products ran: `own` or `ggml`.
     pub products: &'static str,
+    /// Device that ran them, such as `cpu` or `cuda:0`.
+    pub device: String,
+    /// Layers that it ran, counted from the first; the CPU ran the others.
+    pub gpu_layers: usize,
     /// From nothing to the first embedding.
     pub start: Start,
     /// One for each batch size.
     pub batches: Vec<BatchSpeed>,
-    /// The matrix products alone, by tensor type; empty where ggml's run.
+    /// The matrix products alone, by tensor type; empty where ggml's run, or another device.
     pub matrix_products: Vec<ProductSpeed>,
     /// What the processor can do; null where it is not known how to ask.
     pub ceilings: Option<Ceilings>,
@@ -137,12 +143,12 @@ pub fn run(path: &Path, options: &BenchOptions, progress: &dyn Progress) -> Resu
     }
     // Before the products alone, whose buffers no embedding needs.
     let peak_rss_bytes = if peak_is_ours { rss::peak_bytes() } else { None };
-    let matrix_products = match options.products {
-        Products::Own => {
+    let matrix_products = match (options.products, model.device()) {
+        (Products::Own, None) => {
             let n = options.batch_tokens.iter().copied().max().unwrap_or(0);
             products::measure(&model, n, options.n_threads)
         }
-        Products::Ggml => Vec::new(),
+        _ => Vec::new(),
     };
     let n_layer = model.hparams().n_layer;
     let layers = options.layers.resolve(n_layer)?;
@@ -152,10 +158,12 @@ pub fn run(path: &Path, options: &BenchOptions, progress: &dyn Progress) -> Resu
         host: host::facts(),
         threads: options.n_threads,
         layers_computed: layers.last().map_or(0, |layer| layer.n_blocks(n_layer)),
-        products: match options.products {
-            Products::Own => "own",
-            Products::Ggml => "ggml",
+        products: match (options.products, model.device()) {
+            (Products::Own, None) => "own",
+            _ => "ggml",
         },
+        device: model.device().map_or_else(|| "cpu".into(), Device::to_string),
+        gpu_layers: model.gpu_layers(),
         start,
         batches,
         matrix_products,
@@ -171,7 +179,9 @@ fn base_name(path: &Path) -> String {
 /// Opens the model and embeds a text of five tokens, first and again.
 fn start(path: &Path, options: &BenchOptions) -> Result<(Arc<Model>, Start)> {
     let begin = Instant::now();
-    let model = Arc::new(Model::open_with(path, options.access)?);
+    let largest = options.batch_tokens.iter().copied().max().unwrap_or(0);
+    let open = options.open.clone().fitted(path, &session(options, largest))?.0;
+    let model = Arc::new(Model::open_with(path, open)?);
     let open_seconds = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
     // A model without a tokenizer of its own can be measured too.
@@ -227,13 +237,18 @@ fn pass(embedder: &mut Embedder, texts: &[Vec<u32>]) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64())
 }
 
-fn embedder(model: &Arc<Model>, options: &BenchOptions, batch_tokens: usize) -> Result<Embedder> {
-    let session = SessionOptions {
+fn session(options: &BenchOptions, batch_tokens: usize) -> SessionOptions {
+    SessionOptions {
         n_threads: options.n_threads,
         batch_tokens,
+        // A small batch has no room for them all.
+        n_lanes: options.n_lanes.min(batch_tokens / 2).max(1),
         products: options.products,
-        ..Default::default()
-    };
+    }
+}
+
+fn embedder(model: &Arc<Model>, options: &BenchOptions, batch_tokens: usize) -> Result<Embedder> {
+    let session = session(options, batch_tokens);
     let layers = options.layers.clone();
     Embedder::new(model, EmbedOptions { layers, pooling: Pooling::Mean, normalize: false, session })
 }

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::report::{Memory, Speed};
+use super::report::{Memory, OnDevice, Speed};
 use super::spill::Spill;
 use super::{metrics, rss, EvalOptions};
+use crate::driver::{InUse, Watch};
 use crate::embed::{EmbedOptions, Embedder, Embeddings};
 use crate::error::{Error, Result};
-use crate::model::{Layer, LayerSelection, Model};
+use crate::model::{Device, Layer, LayerSelection, Model, Session};
 use crate::progress::Progress;
 
 /// Texts embedded at a time: enough to fill chunks, few enough to stay small in memory.
@@ -51,7 +52,9 @@ pub(super) fn measure(
 ) -> Result<Measured> {
     let peak_is_ours = rss::reset_peak();
     let start = Instant::now();
-    let model = Arc::new(Model::open_with(path, options.access)?);
+    let watch = options.open.device.as_ref().map(Watch::start);
+    let (open, _) = options.open.clone().fitted(path, &options.session)?;
+    let model = Arc::new(Model::open_with(path, open)?);
     let embed = EmbedOptions {
         layers: LayerSelection::from(work.layers),
         pooling: options.pooling,
@@ -77,15 +80,8 @@ pub(super) fn measure(
             Ok(())
         })?);
     }
-    let memory = Memory {
-        device: "cpu".into(),
-        weights_bytes: Some(model.weights_bytes() as u64),
-        compute_bytes: Some(embedder.session().compute_bytes() as u64),
-        state_bytes: Some(embedder.session().state_bytes() as u64),
-        device_peak_bytes: None,
-        device_peak_source: None,
-        peak_rss_bytes: if peak_is_ours { rss::peak_bytes() } else { None },
-    };
+    let peak_rss_bytes = if peak_is_ours { rss::peak_bytes() } else { None };
+    let memory = memory(embedder.session(), watch.and_then(Watch::peak), peak_rss_bytes);
     let mut threshold_similarities = vec![Vec::new(); n_layers];
     embed_all(&mut embedder, work.threshold_ids, work, progress, |embeddings| {
         compare_pairs(embeddings, &mut threshold_similarities);
@@ -144,6 +140,41 @@ fn compare_pairs(embeddings: &Embeddings, similarities: &mut [Vec<f64>]) {
     }
 }
 
+/// What ggml's buffers hold, and the peak that the device's driver saw; where it saw nothing, the
+/// buffers on the device together.
+fn memory(session: &Session, peak: Option<InUse>, peak_rss_bytes: Option<u64>) -> Memory {
+    let model = session.model();
+    let on_device = session.device_bytes().map(|bytes| OnDevice {
+        layers: model.gpu_layers() as u64,
+        weights_bytes: model.device_weights_bytes() as u64,
+        weights_buffer_bytes: bytes.weights,
+        compute_bytes: bytes.compute,
+        state_bytes: bytes.state,
+        ops_on_cpu: session.left_to_cpu().map(str::to_owned).collect(),
+        rescaled_layers: session.rescaled_layers().iter().map(|&il| il as u64).collect(),
+    });
+    let buffers = session.device_bytes().map(|bytes| (bytes.total(), "ggml buffers".to_owned()));
+    let peak = match peak {
+        Some(peak) => Some((peak.bytes, format!("driver, asked through {}", peak.source))),
+        None => buffers,
+    };
+    let (device_peak_bytes, device_peak_source) = peak.unzip();
+    Memory {
+        device: device_name(session),
+        weights_bytes: Some(model.weights_bytes() as u64),
+        compute_bytes: Some(session.compute_bytes() as u64),
+        state_bytes: Some(session.state_bytes() as u64),
+        on_device,
+        device_peak_bytes,
+        device_peak_source,
+        peak_rss_bytes,
+    }
+}
+
+fn device_name(session: &Session) -> String {
+    session.model().device().map_or_else(|| "cpu".into(), Device::to_string)
+}
+
 fn speed(seconds: &[f64], work: &Work, load_seconds: f64, embedder: &Embedder) -> Speed {
     let median = metrics::upper_median(seconds).unwrap_or(0.0).max(f64::MIN_POSITIVE);
     let tokens: u64 = work.ids.iter().map(|ids| ids.len() as u64).sum();
@@ -159,7 +190,7 @@ fn speed(seconds: &[f64], work: &Work, load_seconds: f64, embedder: &Embedder) -
         load_seconds,
         repeats: seconds.len() as u64,
         threads: options.n_threads as u64,
-        device: "cpu".into(),
+        device: device_name(embedder.session()),
         batch_tokens: options.batch_tokens as u64,
         texts_at_once: work.texts_at_once.map(|n| n as u64),
         layers_computed: layers_computed as u64,

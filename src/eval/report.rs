@@ -275,12 +275,36 @@ pub struct Memory {
     pub compute_bytes: Option<u64>,
     /// Recurrent state of all sequences in flight.
     pub state_bytes: Option<u64>,
+    /// The part that is on the device; null on the CPU, and in reports of older versions.
+    #[serde(default)]
+    pub on_device: Option<OnDevice>,
     /// High-water mark of the device's memory; null on the CPU.
     pub device_peak_bytes: Option<u64>,
     /// Who counted `device_peak_bytes`; null with it.
     pub device_peak_source: Option<String>,
     /// High-water mark of resident memory while this level alone ran; mapped weights count.
     pub peak_rss_bytes: Option<u64>,
+}
+
+/// What a level held on a device, as ggml counts it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct OnDevice {
+    /// Layers that ran there, counted from the first.
+    pub layers: u64,
+    /// Bytes of the tensors there.
+    pub weights_bytes: u64,
+    /// Memory that holds them, padding included.
+    pub weights_buffer_bytes: u64,
+    /// Graph and activations.
+    pub compute_bytes: u64,
+    /// Recurrent state.
+    pub state_bytes: u64,
+    /// Operations that the device left to the CPU, by ggml's names.
+    pub ops_on_cpu: Vec<String>,
+    /// Layers whose second channel-mix product overflowed half precision and then ran on a smaller
+    /// scale.
+    pub rescaled_layers: Vec<u64>,
 }
 
 /// Another text model on the same pairs.

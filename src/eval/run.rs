@@ -9,13 +9,12 @@ use std::path::PathBuf;
 use super::kept::{self, Scores};
 use super::levels::{LevelFile, Levels};
 use super::pass::Pass;
-use super::report::{Report, Tool, SCHEMA_VERSION};
+use super::report::{Host, Report, Tool, SCHEMA_VERSION};
 use super::{host, rss, warnings, Dataset, Protocol};
 use crate::embed::Pooling;
 use crate::error::Result;
-use crate::ggml;
-use crate::mmap::Access;
-use crate::model::{LayerSelection, SessionOptions};
+use crate::ggml::{self, Device};
+use crate::model::{LayerSelection, OpenOptions, SessionOptions};
 use crate::progress::Progress;
 
 /// What to evaluate and how.
@@ -27,8 +26,9 @@ pub struct EvalOptions {
     pub layers: Option<LayerSelection>,
     /// How tokens become one vector.
     pub pooling: Pooling,
-    /// How the models get into memory.
-    pub access: Access,
+    /// How the models get into memory, and the device that runs them. How many layers it takes is
+    /// found out for each model anew, if it is not said here.
+    pub open: OpenOptions,
     /// How the models run.
     pub session: SessionOptions,
     /// Timed passes over each data set.
@@ -52,7 +52,7 @@ impl Default for EvalOptions {
             protocols: vec![Protocol::Native(None)],
             layers: None,
             pooling: Pooling::Mean,
-            access: Access::Map,
+            open: OpenOptions::default(),
             session: SessionOptions::default(),
             repeats: 1,
             seed: 42,
@@ -97,7 +97,7 @@ pub fn run(
             version: env!("CARGO_PKG_VERSION").into(),
             ggml: ggml::version(),
         },
-        host: host::facts(),
+        host: Host { gpu: options.open.device.as_ref().map(Device::description), ..host::facts() },
         command: options.command.clone(),
         pooling: options.pooling.to_string(),
         seed: options.seed,

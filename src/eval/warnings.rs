@@ -1,6 +1,6 @@
 //! What a reader must know before trusting the numbers. Each warning says what to do about it.
 
-use super::report::{Level, Run};
+use super::report::{Level, Memory, OnDevice, Run};
 use super::table::place;
 
 /// With fewer pairs than this intervals are too wide to tell levels apart.
@@ -18,6 +18,8 @@ pub(super) fn no_peak() -> String {
 pub(super) fn of(runs: &[Run], with_threshold: bool) -> Vec<String> {
     let mut all: Vec<String> = runs.iter().filter_map(mismatch).collect();
     all.extend(runs.iter().flat_map(failed));
+    all.extend(runs.iter().flat_map(left_to_cpu));
+    all.extend(runs.iter().flat_map(rescaled));
     all.extend(runs.iter().filter_map(below_controls));
     all.extend(runs.iter().filter_map(few_pairs));
     all.extend(runs.first().and_then(same_types));
@@ -44,6 +46,41 @@ fn failed(run: &Run) -> impl Iterator<Item = String> + '_ {
             place(run),
             level.preset
         ))
+    })
+}
+
+/// Levels and what they held on a device.
+fn on_devices(run: &Run) -> impl Iterator<Item = (&Level, &Memory, &OnDevice)> + '_ {
+    run.levels.iter().filter_map(|level| {
+        let memory = level.memory.as_ref()?;
+        Some((level, memory, memory.on_device.as_ref()?))
+    })
+}
+
+fn left_to_cpu(run: &Run) -> impl Iterator<Item = String> + '_ {
+    on_devices(run).filter(|(.., there)| !there.ops_on_cpu.is_empty()).map(move |(level, memory, there)| {
+        format!(
+            "{}: level {}: {} cannot run {}, so the CPU did and the speed is not that of the device; \
+             compare speeds on a device that can, or with --device cpu",
+            place(run),
+            level.preset,
+            memory.device,
+            there.ops_on_cpu.join(", ")
+        )
+    })
+}
+
+fn rescaled(run: &Run) -> impl Iterator<Item = String> + '_ {
+    on_devices(run).filter(|(.., there)| !there.rescaled_layers.is_empty()).map(move |(level, memory, there)| {
+        let layers: Vec<_> = there.rescaled_layers.iter().map(u64::to_string).collect();
+        format!(
+            "{}: level {}: half precision on {} overflowed in layer {}, which then ran on a smaller \
+             scale; its numbers are good, but check them with --device cpu",
+            place(run),
+            level.preset,
+            memory.device,
+            layers.join(", ")
+        )
     })
 }
 

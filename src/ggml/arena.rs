@@ -52,12 +52,17 @@ impl Arena {
     /// A new description without data.
     pub(super) fn tensor(&self, ty: TensorType, shape: Shape) -> NonNull<sys::ggml_tensor> {
         assert!(ty.row_bytes(shape.n_cols()).is_some(), "{ty} rows of {}", shape.n_cols());
+        self.any(ty.id(), shape)
+    }
+
+    /// The same for a type that needs no whole blocks.
+    pub(super) fn any(&self, ty: sys::ggml_type, shape: Shape) -> NonNull<sys::ggml_tensor> {
         self.reserve(1);
         let ne = shape.ne().map(|dim| dim as i64);
         let rank = shape.rank() as i32;
         // SAFETY: the arena has room, `ne` has `rank` (at most four) positive entries whose
-        // product fits (`Shape`), and the row is whole blocks.
-        let tensor = unsafe { sys::ggml_new_tensor(self.as_ptr(), ty.id(), rank, ne.as_ptr()) };
+        // product fits (`Shape`); the row is whole blocks, per the two callers.
+        let tensor = unsafe { sys::ggml_new_tensor(self.as_ptr(), ty, rank, ne.as_ptr()) };
         NonNull::new(tensor).expect("room was reserved")
     }
 }

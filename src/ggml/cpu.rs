@@ -101,6 +101,12 @@ unsafe impl Send for Library {}
 // SAFETY: as for Send.
 unsafe impl Sync for Library {}
 
+/// Makes sure that every module is loaded.
+pub(super) fn load() -> Result<()> {
+    super::silence_log();
+    library().map(|_| ())
+}
+
 fn library() -> Result<&'static Library> {
     static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
     let found = LIBRARY.get_or_init(|| {

@@ -13,7 +13,7 @@ use super::arena::Arena;
 use super::pool::{pool_segments, SegmentPool};
 use super::product::{self, Products};
 use super::tensors::{MappedTensors, StateTensors};
-use super::TensorType;
+use super::{Device, TensorType};
 use crate::matmul::{Activations, Format, TILE_TOKENS};
 use crate::shape::Shape;
 
@@ -27,6 +27,12 @@ pub struct Graph {
     graph: NonNull<sys::ggml_cgraph>,
     capacity: usize,
     nodes: Vec<NonNull<sys::ggml_tensor>>,
+    /// What is being added is meant for the device.
+    on_device: bool,
+    /// Operations that are.
+    for_device: Vec<NonNull<sys::ggml_tensor>>,
+    /// Recurrences, with the size of their heads.
+    recurrences: Vec<(Node, usize)>,
     weights: Arc<MappedTensors>,
     state: Arc<StateTensors>,
     products: Products,
@@ -49,7 +55,23 @@ impl Graph {
         let graph = unsafe { sys::ggml_new_graph_custom(arena.as_ptr(), n_nodes, false) };
         let graph = NonNull::new(graph).expect("room was reserved");
         let nodes = Vec::with_capacity(n_nodes);
-        Self { arena, graph, capacity: n_nodes, nodes, weights, state, products }
+        Self {
+            arena,
+            graph,
+            capacity: n_nodes,
+            nodes,
+            on_device: false,
+            for_device: Vec::new(),
+            recurrences: Vec::new(),
+            weights,
+            state,
+            products,
+        }
+    }
+
+    /// Says whether the operations that follow are meant for the device.
+    pub fn set_on_device(&mut self, on_device: bool) {
+        self.on_device = on_device;
     }
 
     /// Dimensions of `node`.
@@ -97,7 +119,22 @@ impl Graph {
             Some(format) if a[2] * a[3] * b[2] * b[3] == 1 && b[1].is_multiple_of(TILE_TOKENS) => {
                 self.product(w, x, format)
             }
-            _ => self.binary(sys::ggml_mul_mat, w, x),
+            _ => {
+                let product = self.binary(sys::ggml_mul_mat, w, x);
+                self.in_full_precision(w, product);
+                product
+            }
+        }
+    }
+
+    /// A device may round f32 and half-precision weights and their activations further, and sum in
+    /// half precision; the reference that levels are compared with must not. The CPU ignores this.
+    fn in_full_precision(&mut self, w: Node, product: Node) {
+        let ty = TensorType::from_id(self.tensor(w).type_);
+        if matches!(ty, Some(TensorType::F32 | TensorType::F16 | TensorType::BF16)) {
+            let product = self.node_ptr(product);
+            // SAFETY: the tensor is a matrix product of this graph; the call sets a parameter.
+            unsafe { sys::ggml_mul_mat_set_prec(product, sys::GGML_PREC_F32) };
         }
     }
 
@@ -109,7 +146,9 @@ impl Graph {
         let tensor = self.tensor(w);
         // SAFETY: the tensor is alive; the call only reads its strides.
         let contiguous = unsafe { sys::ggml_is_contiguous(tensor) };
-        let ty = TensorType::from_id(tensor.type_).filter(|_| contiguous)?;
+        // Ours run on the CPU, over bytes that lie in its memory.
+        let here = contiguous && self.weights.is_in_place(tensor);
+        let ty = TensorType::from_id(tensor.type_).filter(|_| here)?;
         product::format_of(ty)
     }
 
@@ -283,11 +322,13 @@ impl Graph {
         for node in [k, v, r, bonus, decay, state] {
             self.assert_f32_contiguous(node, "wkv6");
         }
-        self.op(
+        let out = self.op(
             // SAFETY: see `op`; shapes and contiguity are checked above.
             |ctx, [k, v, r, u, w, s]| unsafe { sys::ggml_rwkv_wkv6(ctx, k, v, r, u, w, s) },
             [k, v, r, bonus, decay, state],
-        )
+        );
+        self.recurrences.push((out, s));
+        out
     }
 
     /// Copies `from` into state tensor `into` when the graph runs; adds the copy to the graph.
@@ -334,6 +375,28 @@ impl Graph {
         )
     }
 
+    /// The sum of the rows of each segment of `x` `{n_cols, n}` on any device: `mask` `{n,
+    /// n_segments}` holds 1 where a row belongs to a segment, else 0. Result: `{n_cols, n_segments}`.
+    pub fn sum_segments(&mut self, x: Node, mask: Node) -> Node {
+        let (a, b) = (self.ne(x), self.ne(mask));
+        assert!(a[1] == b[0] && a[2..] == [1, 1] && b[2..] == [1, 1], "sums of {a:?} by {b:?}");
+        self.assert_f32_contiguous(x, "sums");
+        self.assert_f32_contiguous(mask, "sums");
+        // SAFETY: see `op`; x is a matrix.
+        let turned = self.op(|ctx, [x]| unsafe { sys::ggml_transpose(ctx, x) }, [x]);
+        // SAFETY: see `op`; any tensor will do.
+        let turned = self.op(|ctx, [x]| unsafe { sys::ggml_cont(ctx, x) }, [turned]);
+        self.op(
+            // SAFETY: see `op`; the columns of both are n. The precision is a field of the result.
+            |ctx, [x, mask]| unsafe {
+                let sums = sys::ggml_mul_mat(ctx, x, mask);
+                sys::ggml_mul_mat_set_prec(sums, sys::GGML_PREC_F32);
+                sums
+            },
+            [turned, mask],
+        )
+    }
+
     /// Adds `node` and what it needs to the operations that run, in the order of these calls.
     pub fn expand(&mut self, node: Node) {
         let tensor = self.nodes[node.0].as_ptr();
@@ -347,6 +410,25 @@ impl Graph {
         // SAFETY: the tensor belongs to this graph.
         unsafe { sys::ggml_set_output(self.nodes[node.0].as_ptr()) };
         self.expand(node);
+    }
+
+    /// Room for operations.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The operations that are meant for the device.
+    pub(super) fn for_device(&self) -> impl Iterator<Item = *mut sys::ggml_tensor> + '_ {
+        self.for_device.iter().map(|tensor| tensor.as_ptr())
+    }
+
+    /// Operations that `device` would compute wrongly.
+    pub(super) fn kept_from<'a>(
+        &'a self,
+        device: &'a Device,
+    ) -> impl Iterator<Item = *mut sys::ggml_tensor> + 'a {
+        let wrong = self.recurrences.iter().filter(|(_, size)| !device.runs_recurrence(*size));
+        wrong.map(|(node, _)| self.node_ptr(*node))
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::ggml_cgraph {
@@ -410,6 +492,9 @@ impl Graph {
     ) -> Node {
         self.arena.reserve(1);
         let tensor = make(self.arena.as_ptr(), args.map(|node| self.nodes[node.0].as_ptr()));
+        if self.on_device {
+            self.for_device.extend(NonNull::new(tensor));
+        }
         self.push(tensor)
     }
 

@@ -1,5 +1,6 @@
 //! What this build of ggml is, and what its CPU backend uses of this machine.
 
+use std::cell::RefCell;
 use std::ffi::{c_char, c_void, CStr};
 use std::sync::Once;
 
@@ -32,12 +33,33 @@ pub fn isa() -> String {
 const NOT_INSTRUCTIONS: [&str; 8] =
     ["SVE_CNT", "RVV_VLEN", "LLAMAFILE", "ACCELERATE", "CPU_HBM", "OPENMP", "KLEIDIAI", "REPACK"];
 
-/// Keeps ggml from writing to stderr: the library prints nothing.
+/// Keeps ggml from writing to stderr: the library prints nothing. What it calls an error is kept
+/// for [`last_error`].
 pub(super) fn silence_log() {
     static ONCE: Once = Once::new();
-    // SAFETY: the callback touches nothing, so it may be called from any thread at any time.
-    ONCE.call_once(|| unsafe { sys::ggml_log_set(Some(ignore), std::ptr::null_mut()) });
+    // SAFETY: the callback writes to a variable of its own thread only, so it may be called from
+    // any thread at any time.
+    ONCE.call_once(|| unsafe { sys::ggml_log_set(Some(keep_errors), std::ptr::null_mut()) });
 }
 
-unsafe extern "C" fn ignore(_level: sys::ggml_log_level, _text: *const c_char, _data: *mut c_void) {
+thread_local! {
+    static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// What ggml has logged as an error on this thread since the last call.
+pub(super) fn last_error() -> String {
+    LAST_ERROR.with(RefCell::take)
+}
+
+unsafe extern "C" fn keep_errors(
+    level: sys::ggml_log_level,
+    text: *const c_char,
+    _data: *mut c_void,
+) {
+    if level == sys::GGML_LOG_LEVEL_ERROR && !text.is_null() {
+        // SAFETY: ggml hands over a C string.
+        let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+        // A thread that ends has no such variable any more; then the text is lost.
+        let _ = LAST_ERROR.try_with(|last| last.borrow_mut().push_str(&text));
+    }
 }

@@ -7,8 +7,11 @@
 
 mod arena;
 mod cpu;
+mod device;
+mod engine;
 mod executor;
 mod graph;
+mod guard;
 mod info;
 mod pool;
 mod product;
@@ -16,7 +19,8 @@ mod rows;
 mod tensor_type;
 mod tensors;
 
-pub use executor::Executor;
+pub use device::{Device, DeviceChoice, DeviceKind, DeviceMemory};
+pub use executor::{ComputeBytes, Executor};
 pub use graph::{Graph, Node};
 use info::silence_log;
 pub use info::{isa, version};
@@ -24,4 +28,4 @@ pub use pool::SegmentPool;
 pub use product::{format_of, Products};
 pub use rows::{all_finite, quantize, requires_importance, to_f32};
 pub use tensor_type::TensorType;
-pub use tensors::{MappedTensor, MappedTensors, StateTensors};
+pub use tensors::{MappedTensor, MappedTensors, StateTensors, Upload};

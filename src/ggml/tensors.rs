@@ -1,4 +1,4 @@
-//! Tensors that outlive a graph: weights that lie in a file map, and state between runs.
+//! Tensors that outlive a graph: weights, in the file map or on a device, and state between runs.
 
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ggml_sys as sys;
 
 use super::arena::Arena;
-use super::TensorType;
+use super::guard::guarded;
+use super::{Device, TensorType};
+use crate::error::{Error, Result};
 use crate::mmap::Mmap;
 use crate::shape::Shape;
 
@@ -19,17 +21,44 @@ pub struct MappedTensor {
     pub shape: Shape,
     /// First byte, counted from the start of the file.
     pub offset: usize,
+    /// Copied to the device, where there is one.
+    pub on_device: bool,
 }
 
-/// Read-only tensors that stay where they are: in the file map.
+/// How the tensors of a device get there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upload {
+    /// The bytes are copied.
+    Now,
+    /// Nothing is allocated: enough to measure what a graph over them needs.
+    Never,
+}
+
+/// Bytes that go to a device in one call; the pages behind them can be given back between two.
+const UPLOAD_PIECE: usize = 16 << 20;
+
+/// Read-only tensors: where they are, in the file map, or copied to a device.
 #[derive(Debug)]
 pub struct MappedTensors {
-    // Dropped in this order: tensors' descriptions, the buffer object, then the bytes.
+    // Dropped in this order: tensors' descriptions, the buffer objects, then the bytes.
     arena: Arena,
     tensors: Vec<NonNull<sys::ggml_tensor>>,
-    buffer: Buffer,
+    host: Buffer,
+    on_device: Option<OnDevice>,
     n_bytes: usize,
     _map: Arc<Mmap>,
+}
+
+/// The part that is on a device.
+#[derive(Debug)]
+struct OnDevice {
+    device: Device,
+    _arena: Arena,
+    buffer: Buffer,
+    /// Bytes of the tensors.
+    n_bytes: usize,
+    /// Bytes that the device needs for them.
+    n_buffer_bytes: usize,
 }
 
 // SAFETY: nothing writes to these tensors after construction: graphs take them as sources only
@@ -39,36 +68,61 @@ unsafe impl Send for MappedTensors {}
 unsafe impl Sync for MappedTensors {}
 
 impl MappedTensors {
-    /// Describes `tensors` over `map`. Panics if one of them does not lie inside the map or has
-    /// rows that do not fill blocks: the reader of the file has checked both.
-    pub fn new(map: Arc<Mmap>, tensors: &[MappedTensor]) -> Self {
+    /// Describes `tensors` over `map`, and copies those that ask for it to `device` in pieces. Fails
+    /// if the device has not the memory. Panics if a tensor does not lie inside the map or has rows
+    /// that do not fill blocks: the reader of the file has checked both.
+    pub fn new(
+        map: Arc<Mmap>,
+        tensors: &[MappedTensor],
+        device: Option<&Device>,
+        upload: Upload,
+    ) -> Result<Self> {
         let arena = Arena::new(tensors.len(), 0);
         // SAFETY: the pointer and length are those of the map, which lives as long as the buffer
         // (both are fields of the value returned); a page start satisfies ggml's alignment. ggml
         // takes a mutable pointer but writes only on tensor_set, which is never called on these.
-        let buffer = unsafe {
-            sys::ggml_backend_cpu_buffer_from_ptr(map.as_ptr().cast_mut().cast(), map.len())
+        let host = unsafe {
+            let start = map.as_ptr().cast_mut().cast();
+            let buffer = sys::ggml_backend_cpu_buffer_from_ptr(start, map.len());
+            sys::ggml_backend_buffer_set_usage(buffer, sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+            Buffer(NonNull::new(buffer).expect("ggml allocates a small object"))
         };
-        let buffer = Buffer(NonNull::new(buffer).expect("ggml allocates a small object"));
+        let there = device.map(|device| {
+            let there = tensors.iter().filter(|tensor| tensor.on_device);
+            (device, Arena::new(there.count(), 0))
+        });
         let mut n_bytes = 0;
-        let described = tensors.iter().map(|tensor| {
+        let mut described = Vec::with_capacity(tensors.len());
+        let mut uploads = Vec::new();
+        for tensor in tensors {
             let row = tensor.ty.row_bytes(tensor.shape.n_cols()).expect("rows fill blocks");
             let size = row * tensor.shape.n_rows();
             let end = tensor.offset.checked_add(size).expect("the end fits in memory");
             assert!(end <= map.len(), "tensor ends at byte {end} of {}", map.len());
             n_bytes += size;
-            let described = arena.tensor(tensor.ty, tensor.shape);
-            let data = map[tensor.offset..].as_ptr().cast_mut().cast();
-            // SAFETY: `described` is fresh (no buffer, no data, no view) and its `size` bytes from
+            let bytes = &map[tensor.offset..end];
+            if let (Some((_, arena)), true) = (&there, tensor.on_device) {
+                let tensor = arena.tensor(tensor.ty, tensor.shape);
+                described.push(tensor);
+                uploads.push((tensor, bytes));
+                continue;
+            }
+            let tensor = arena.tensor(tensor.ty, tensor.shape);
+            let data = bytes.as_ptr().cast_mut().cast();
+            // SAFETY: `tensor` is fresh (no buffer, no data, no view) and its `size` bytes from
             // `data` lie inside the buffer, as asserted.
-            let status = unsafe {
-                sys::ggml_backend_tensor_alloc(buffer.0.as_ptr(), described.as_ptr(), data)
-            };
+            let status =
+                unsafe { sys::ggml_backend_tensor_alloc(host.as_ptr(), tensor.as_ptr(), data) };
             assert_eq!(status, sys::GGML_STATUS_SUCCESS, "a CPU buffer accepts any tensor");
-            described
-        });
-        let tensors = described.collect();
-        Self { arena, tensors, buffer, n_bytes, _map: map }
+            described.push(tensor);
+        }
+        let on_device = match there {
+            Some((device, arena)) if !uploads.is_empty() => {
+                Some(OnDevice::new(device, arena, &uploads, upload)?)
+            }
+            _ => None,
+        };
+        Ok(Self { arena, tensors: described, host, on_device, n_bytes, _map: map })
     }
 
     /// Bytes of all tensors together.
@@ -76,19 +130,117 @@ impl MappedTensors {
         self.n_bytes
     }
 
+    /// The device that holds some of them.
+    pub fn device(&self) -> Option<&Device> {
+        self.on_device.as_ref().map(|there| &there.device)
+    }
+
+    /// Bytes of the tensors on the device.
+    pub fn device_bytes(&self) -> usize {
+        self.on_device.as_ref().map_or(0, |there| there.n_bytes)
+    }
+
+    /// Bytes of the device's memory that hold them, as ggml counts them.
+    pub fn device_buffer_bytes(&self) -> usize {
+        self.on_device.as_ref().map_or(0, |there| there.n_buffer_bytes)
+    }
+
+    /// True if the bytes of `tensor` are those of the map.
+    pub(super) fn is_in_place(&self, tensor: &sys::ggml_tensor) -> bool {
+        tensor.buffer == self.host.as_ptr()
+    }
+
     pub(super) fn get(&self, index: usize) -> NonNull<sys::ggml_tensor> {
-        let _alive = (&self.arena, &self.buffer);
+        let _alive = (&self.arena, &self.host);
         self.tensors[index]
     }
 }
 
-/// Writable f32 tensors in a buffer of their own, zero at first.
+impl OnDevice {
+    fn new(
+        device: &Device,
+        arena: Arena,
+        uploads: &[(NonNull<sys::ggml_tensor>, &[u8])],
+        upload: Upload,
+    ) -> Result<Self> {
+        let buffer_type = device.buffer_type();
+        let n_bytes = uploads.iter().map(|(_, bytes)| bytes.len()).sum();
+        // SAFETY: the buffer type is a static of ggml and the descriptions are alive.
+        let n_buffer_bytes = unsafe { arena_bytes(&arena, buffer_type) };
+        let buffer = match upload {
+            Upload::Never => Buffer::empty(device, &arena)?,
+            Upload::Now => Buffer::of(device, &arena, "weights", n_buffer_bytes)?,
+        };
+        // SAFETY: the buffer is alive; the call sets a field of it.
+        unsafe {
+            let usage = sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS;
+            sys::ggml_backend_buffer_set_usage(buffer.as_ptr(), usage);
+        }
+        let n_buffer_bytes = buffer.n_bytes().unwrap_or(n_buffer_bytes);
+        let there = Self { device: device.clone(), _arena: arena, buffer, n_bytes, n_buffer_bytes };
+        if upload == Upload::Now {
+            uploads.iter().try_for_each(|(tensor, bytes)| there.copy(*tensor, bytes))?;
+        }
+        Ok(there)
+    }
+
+    fn copy(&self, tensor: NonNull<sys::ggml_tensor>, bytes: &[u8]) -> Result<()> {
+        let _alive = &self.buffer;
+        for (i, piece) in bytes.chunks(UPLOAD_PIECE).enumerate() {
+            // SAFETY: the tensor lies in the live buffer and has exactly `bytes.len()` bytes.
+            guarded(|message| unsafe {
+                let (from, at) = (piece.as_ptr().cast(), i * UPLOAD_PIECE);
+                sys::ggml_sys_tensor_set(message, tensor.as_ptr(), from, at, piece.len())
+            })
+            .map_err(|what| failed(&self.device, &what))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the tensors of `arena` take in a buffer of this type, each padded as the type wants it.
+///
+/// # Safety
+/// `buffer_type` is one of ggml's.
+unsafe fn arena_bytes(arena: &Arena, buffer_type: sys::ggml_backend_buffer_type_t) -> usize {
+    // SAFETY: the context is alive and the loop ends where ggml says there is no other tensor.
+    unsafe {
+        let alignment = sys::ggml_backend_buft_get_alignment(buffer_type);
+        let mut total = 0;
+        let mut tensor = sys::ggml_get_first_tensor(arena.as_ptr());
+        while !tensor.is_null() {
+            let size = sys::ggml_backend_buft_get_alloc_size(buffer_type, tensor);
+            total += size.next_multiple_of(alignment);
+            tensor = sys::ggml_get_next_tensor(arena.as_ptr(), tensor);
+        }
+        total
+    }
+}
+
+/// A device that gave up in the middle of a call.
+pub(super) fn failed(device: &Device, what: &str) -> Error {
+    let remedy =
+        "is it lost, or its memory used up? See `rwkvq devices`, take fewer --gpu-layers, \
+                  or --device cpu";
+    Error::device(device, format!("{what}; {remedy}"))
+}
+
+/// Writable f32 tensors in buffers of their own, zero at first.
 #[derive(Debug)]
 pub struct StateTensors {
-    _arena: Arena,
     tensors: Vec<NonNull<sys::ggml_tensor>>,
-    buffer: Buffer,
+    host: Option<StateBuffer>,
+    on_device: Option<StateBuffer>,
     in_use: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct StateBuffer {
+    _arena: Arena,
+    buffer: Buffer,
+    device: Device,
+    /// Bytes that the tensors need.
+    n_bytes: usize,
 }
 
 // SAFETY: the tensors are read and written only while `in_use` is held, by the methods below and
@@ -98,75 +250,50 @@ unsafe impl Send for StateTensors {}
 unsafe impl Sync for StateTensors {}
 
 impl StateTensors {
-    /// Allocates a zeroed tensor of each shape; `None` when memory is short.
-    pub fn new(shapes: &[Shape]) -> Option<Self> {
-        let arena = Arena::new(shapes.len(), 0);
-        let tensors: Vec<_> =
-            shapes.iter().map(|&shape| arena.tensor(TensorType::F32, shape)).collect();
-        // SAFETY: the arena is alive and its tensors have no buffer yet; the CPU buffer type is
-        // a static of ggml.
-        let buffer = unsafe {
-            sys::ggml_backend_alloc_ctx_tensors_from_buft(
-                arena.as_ptr(),
-                sys::ggml_backend_cpu_buffer_type(),
-            )
+    /// Allocates a zeroed tensor of each shape; where its flag is set, on the device. With
+    /// [`Upload::Never`] nothing is allocated there. Fails when memory is short.
+    pub fn new(shapes: &[(Shape, bool)], device: Option<&Device>, upload: Upload) -> Result<Self> {
+        let is_there = |flag: bool| device.is_some() && flag;
+        let n_there = shapes.iter().filter(|(_, flag)| is_there(*flag)).count();
+        let (here, there) = (Arena::new(shapes.len() - n_there, 0), Arena::new(n_there, 0));
+        let tensor = |&(shape, flag): &(Shape, bool)| {
+            let arena = if is_there(flag) { &there } else { &here };
+            arena.tensor(TensorType::F32, shape)
         };
-        let state = Self {
-            _arena: arena,
-            tensors,
-            buffer: Buffer(NonNull::new(buffer)?),
-            in_use: Mutex::new(()),
+        let tensors = shapes.iter().map(tensor).collect();
+        let host = match n_there == shapes.len() {
+            true => None,
+            false => Some(StateBuffer::new(&Device::cpu()?, here, Upload::Now)?),
         };
-        state.clear();
-        Some(state)
+        let on_device = match (n_there, device) {
+            (1.., Some(device)) => Some(StateBuffer::new(device, there, upload)?),
+            _ => None,
+        };
+        let state = Self { tensors, host, on_device, in_use: Mutex::new(()) };
+        if upload == Upload::Now {
+            state.clear()?;
+        }
+        Ok(state)
     }
 
     /// Sets every tensor to zero.
-    pub fn clear(&self) {
+    pub fn clear(&self) -> Result<()> {
         let _held = self.lock();
-        // SAFETY: the buffer is alive and nobody else uses it while the lock is held.
-        unsafe { sys::ggml_backend_buffer_clear(self.buffer.0.as_ptr(), 0) };
+        self.host.iter().chain(&self.on_device).try_for_each(|part| {
+            // SAFETY: the buffer is alive and nobody else uses it while the lock is held.
+            guarded(|message| unsafe { sys::ggml_sys_buffer_clear(message, part.buffer.as_ptr()) })
+                .map_err(|what| failed(&part.device, &what))
+        })
     }
 
-    /// Number of tensors.
-    pub fn len(&self) -> usize {
-        self.tensors.len()
+    /// Bytes of the buffer in the system's memory.
+    pub fn host_bytes(&self) -> usize {
+        self.host.as_ref().map_or(0, |part| part.n_bytes)
     }
 
-    /// True if there is no tensor.
-    pub fn is_empty(&self) -> bool {
-        self.tensors.is_empty()
-    }
-
-    /// A copy of tensor `index`.
-    pub fn read(&self, index: usize) -> Vec<f32> {
-        let _held = self.lock();
-        let tensor = self.tensors[index].as_ptr();
-        // SAFETY: the tensor belongs to the live arena.
-        let n = unsafe { sys::ggml_nelements(tensor) };
-        let mut out = vec![0f32; usize::try_from(n).expect("counts are positive")];
-        // SAFETY: the tensor is f32 and has exactly `out.len()` elements.
-        unsafe { sys::ggml_backend_tensor_get(tensor, out.as_mut_ptr().cast(), 0, out.len() * 4) };
-        out
-    }
-
-    /// Replaces tensor `index`. Panics if `values` has another number of elements.
-    pub fn write(&self, index: usize, values: &[f32]) {
-        let _held = self.lock();
-        let tensor = self.tensors[index].as_ptr();
-        // SAFETY: the tensor belongs to the live arena.
-        let n = unsafe { sys::ggml_nelements(tensor) };
-        assert_eq!(usize::try_from(n).ok(), Some(values.len()), "elements of state {index}");
-        // SAFETY: the tensor is f32 and has exactly `values.len()` elements.
-        unsafe {
-            sys::ggml_backend_tensor_set(tensor, values.as_ptr().cast(), 0, values.len() * 4)
-        };
-    }
-
-    /// Bytes of the buffer, as ggml counts them.
-    pub fn n_bytes(&self) -> usize {
-        // SAFETY: the buffer is alive.
-        unsafe { sys::ggml_backend_buffer_get_size(self.buffer.0.as_ptr()) }
+    /// Bytes of the device's memory that hold tensors.
+    pub fn device_buffer_bytes(&self) -> usize {
+        self.on_device.as_ref().map_or(0, |part| part.n_bytes)
     }
 
     pub(super) fn get(&self, index: usize) -> NonNull<sys::ggml_tensor> {
@@ -178,13 +305,82 @@ impl StateTensors {
     }
 }
 
+impl StateBuffer {
+    fn new(device: &Device, arena: Arena, upload: Upload) -> Result<Self> {
+        // SAFETY: the buffer type is a static of ggml.
+        let n_bytes = unsafe { arena_bytes(&arena, device.buffer_type()) };
+        let buffer = match upload {
+            Upload::Never => Buffer::empty(device, &arena)?,
+            Upload::Now => Buffer::of(device, &arena, "state", n_bytes)?,
+        };
+        let n_bytes = buffer.n_bytes().unwrap_or(n_bytes);
+        Ok(Self { _arena: arena, buffer, device: device.clone(), n_bytes })
+    }
+}
+
 /// Owns a ggml buffer.
 #[derive(Debug)]
 struct Buffer(NonNull<sys::ggml_backend_buffer>);
 
+impl Buffer {
+    /// Memory of `device` for every tensor of `arena`, `n_bytes` in all.
+    fn of(device: &Device, arena: &Arena, what: &str, n_bytes: usize) -> Result<Self> {
+        let short = |said: &str| {
+            let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
+            let remedy = match device.is_gpu() {
+                true => "take fewer --gpu-layers, or --device cpu",
+                false => "lower the lanes or the tokens in a batch",
+            };
+            let what = format!("no {n_bytes} bytes for the {what}{said}; {remedy}");
+            match device.is_gpu() {
+                true => Error::device(device, what),
+                false => Error::argument(format!("not enough memory: {what}")),
+            }
+        };
+        let mut buffer = std::ptr::null_mut();
+        // SAFETY: the arena is alive and its tensors have no buffer yet; the buffer type is a
+        // static of ggml.
+        guarded(|message| unsafe {
+            let buffer_type = device.buffer_type();
+            sys::ggml_sys_alloc_ctx_tensors(message, arena.as_ptr(), buffer_type, &mut buffer)
+        })
+        .map_err(|what| short(&what))?;
+        NonNull::new(buffer).map(Self).ok_or_else(|| short(""))
+    }
+
+    /// A buffer without memory, to which the tensors of `arena` belong: where an operation runs
+    /// follows from that.
+    fn empty(device: &Device, arena: &Arena) -> Result<Self> {
+        // SAFETY: the buffer type is a static of ggml; ggml makes an object without memory for a
+        // size of zero. The descriptions are alive, have no buffer, and are never computed with.
+        unsafe {
+            let buffer = sys::ggml_backend_buft_alloc_buffer(device.buffer_type(), 0);
+            let buffer = NonNull::new(buffer)
+                .ok_or_else(|| Error::self_check("ggml makes no empty buffer"))?;
+            let mut tensor = sys::ggml_get_first_tensor(arena.as_ptr());
+            while !tensor.is_null() {
+                (*tensor).buffer = buffer.as_ptr();
+                tensor = sys::ggml_get_next_tensor(arena.as_ptr(), tensor);
+            }
+            Ok(Self(buffer))
+        }
+    }
+
+    /// Its memory as ggml counts it; `None` for one without.
+    fn n_bytes(&self) -> Option<usize> {
+        // SAFETY: the buffer is alive.
+        let n_bytes = unsafe { sys::ggml_backend_buffer_get_size(self.as_ptr()) };
+        (n_bytes > 0).then_some(n_bytes)
+    }
+
+    fn as_ptr(&self) -> *mut sys::ggml_backend_buffer {
+        self.0.as_ptr()
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: the pointer came from ggml, is owned here alone and freed once.
-        unsafe { sys::ggml_backend_buffer_free(self.0.as_ptr()) };
+        unsafe { sys::ggml_sys_buffer_free(self.as_ptr()) };
     }
 }

@@ -5,6 +5,8 @@
 
 mod hparams;
 mod layers;
+mod open;
+mod plan;
 mod rwkv6;
 mod session;
 mod stream;
@@ -15,25 +17,28 @@ use std::sync::{Arc, OnceLock};
 
 use crate::arch::{keys, Hparams};
 use crate::error::{Error, Result};
-use crate::ggml::MappedTensors;
+use crate::ggml::{MappedTensors, Upload};
 use crate::gguf::GgufFile;
-use crate::mmap::Access;
 use crate::tokenizer::{Tokenizer, WorldVocab};
 
 pub use layers::{Layer, LayerSelection};
+pub use open::OpenOptions;
+pub use plan::{MemoryPlan, PlannedBytes};
 pub use session::{InputSquares, Pooled, Session, SessionOptions, Workload};
 use weights::{Resolved, Weights};
 
-pub use crate::ggml::{Products, SegmentPool};
+pub use crate::ggml::{Device, DeviceChoice, Products, SegmentPool};
 
 /// A model of one GGUF file: immutable, to be shared between threads.
 #[derive(Debug)]
 pub struct Model {
-    file: GgufFile,
+    file: Arc<GgufFile>,
     hparams: Hparams,
     weights: Weights,
     names: Vec<String>,
     tensors: Arc<MappedTensors>,
+    /// Layers whose weights are on the device, counted from the first.
+    gpu_layers: usize,
     tokenizer: OnceLock<Tokenizer>,
 }
 
@@ -41,23 +46,37 @@ impl Model {
     /// Maps `path` and checks that it is an RWKV-6 model: keys, every tensor's shape and type.
     /// Reads no weight. The file must not change while the model lives.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(path, Access::Map)
+        Self::open_with(path, OpenOptions::default())
     }
 
-    /// The same with a choice of how the file gets into memory. With [`Access::Read`] it may
-    /// change, and takes as much memory as it is long.
-    pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Self> {
-        let path = path.as_ref();
-        let file = GgufFile::open_with(path, access)?;
+    /// The same with a choice of how the file gets into memory and of the device that runs it. With
+    /// [`Access::Read`](crate::mmap::Access::Read) the file may change, and takes as much memory as
+    /// it is long. Weights for a device are read and copied there now.
+    pub fn open_with(path: impl AsRef<Path>, options: impl Into<OpenOptions>) -> Result<Self> {
+        let (path, options) = (path.as_ref(), options.into());
+        let file = Arc::new(GgufFile::open_with(path, options.access)?);
+        Self::from_file(file, &options, Upload::Now)
+    }
+
+    fn from_file(file: Arc<GgufFile>, options: &OpenOptions, upload: Upload) -> Result<Self> {
+        let path = file.path();
         let architecture = file.required_str(keys::ARCHITECTURE)?;
         if architecture != keys::RWKV6 {
             let what = format!("architecture {architecture:?}; only rwkv6 (Finch) can be run");
             return Err(Error::unsupported(path, what));
         }
         let hparams = hparams::from_gguf(&file)?;
-        let Resolved { weights, mapped, names } = weights::resolve(&file, &hparams)?;
-        let tensors = Arc::new(MappedTensors::new(Arc::clone(file.map()), &mapped));
-        Ok(Self { file, hparams, weights, names, tensors, tokenizer: OnceLock::new() })
+        let Resolved { weights, mut mapped, names } = weights::resolve(&file, &hparams)?;
+        let device = options.device.as_ref();
+        let asked = options.gpu_layers.unwrap_or(usize::MAX).min(hparams.n_layer);
+        let gpu_layers = if device.is_some() { asked } else { 0 };
+        if let Some(device) = device {
+            open::place(&weights, &mut mapped, gpu_layers, hparams.n_layer, device);
+        }
+        let map = Arc::clone(file.map());
+        let tensors = Arc::new(MappedTensors::new(map, &mapped, device, upload)?);
+        let tokenizer = OnceLock::new();
+        Ok(Self { file, hparams, weights, names, tensors, gpu_layers, tokenizer })
     }
 
     /// The file it was opened from.
@@ -78,6 +97,21 @@ impl Model {
     /// Bytes of the tensors in use.
     pub fn weights_bytes(&self) -> usize {
         self.tensors.n_bytes()
+    }
+
+    /// The device that runs it, or the first layers of it; `None` for the CPU.
+    pub fn device(&self) -> Option<&Device> {
+        self.tensors.device()
+    }
+
+    /// Layers whose weights are on the device, counted from the first.
+    pub fn gpu_layers(&self) -> usize {
+        self.gpu_layers
+    }
+
+    /// Bytes of the tensors that are on the device.
+    pub fn device_weights_bytes(&self) -> usize {
+        self.tensors.device_bytes()
     }
 
     /// The tokenizer that the file carries; made when first asked for.

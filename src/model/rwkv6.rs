@@ -29,7 +29,12 @@ pub(super) struct GraphShape {
     pub(super) squares: bool,
     /// The same for the head.
     pub(super) head_squares: bool,
+    /// Layers whose second channel-mix product runs on a smaller scale.
+    pub(super) rescaled: Vec<usize>,
 }
+
+/// Factor of that scale: a power of two, so that nothing but the range of the numbers changes.
+const SMALLER: f32 = 1.0 / 4096.0;
 
 /// Places to write to before a run and to read from after it.
 #[derive(Debug)]
@@ -43,8 +48,12 @@ pub(super) struct Io {
     pub(super) zeros: Node,
     /// f32 `{C, N}`: 1 for tokens, 0 for separators and padding.
     pub(super) keep: Node,
-    /// Row ranges to pool, i32 `{2 n_segments}`.
-    pub(super) segments: Node,
+    /// Row ranges to pool on the CPU, i32 `{2 n_segments}`.
+    pub(super) segments: Option<Node>,
+    /// The same for a device that sums: f32 `{N, n_segments}`, 1 for the rows of a segment.
+    pub(super) mask: Option<Node>,
+    /// The same for a device that takes the last row of each segment: i32 `{n_segments}`.
+    pub(super) last_rows: Option<Node>,
     /// Pooled layers, f32 `{C, n_segments}` each, in the order asked for.
     pub(super) pooled: Vec<Node>,
     /// f32 `{V, n_segments}`: logits of the last row of each segment.
@@ -54,14 +63,20 @@ pub(super) struct Io {
     pub(super) squares: Vec<(Index, Node)>,
 }
 
-/// Shapes of the state tensors of a model for `n_lanes` lanes.
-pub(super) fn state_shapes(model: &Model, n_lanes: usize) -> Vec<Shape> {
+/// Shapes of the state tensors of a model for `n_lanes` lanes, and whether they are on the device:
+/// where the operations run that use them.
+pub(super) fn state_shapes(model: &Model, n_lanes: usize) -> Vec<(Shape, bool)> {
     let hparams = model.hparams();
     let c = hparams.n_embd;
     let shape = |dims: &[usize]| Shape::new(dims).expect("sizes of a checked model");
     let layer =
         [shape(&[c, n_lanes]), shape(&[c, n_lanes]), shape(&[c * hparams.head_size, n_lanes])];
-    (0..hparams.n_layer).flat_map(|_| layer).collect()
+    let recurs = model.device().is_some_and(|device| device.runs_recurrence(hparams.head_size));
+    let places = |il| {
+        let there = il < model.gpu_layers();
+        layer.into_iter().zip([there, there, there && recurs])
+    };
+    (0..hparams.n_layer).flat_map(places).collect()
 }
 
 /// Operations of a graph of `n_layer` layers, generously.
@@ -78,7 +93,9 @@ pub(super) fn build(model: &Model, graph: &mut Graph, shape: &GraphShape) -> Io 
         shift: graph.input_i32(shape.n_rows),
         zeros: graph.input_f32(dims(&[c])),
         keep: graph.input_f32(dims(&[c, shape.n_rows])),
-        segments: graph.input_i32(2 * shape.n_segments),
+        segments: None,
+        mask: None,
+        last_rows: None,
         pooled: Vec::new(),
         logits: None,
         squares: Vec::new(),
@@ -105,8 +122,10 @@ impl Builder<'_> {
         // x = LN(embedding of the token)
         let table = self.g.weight(weights.token_embd);
         let x = self.g.get_rows(table, io.tokens);
+        self.g.set_on_device(self.model.gpu_layers() > 0);
         let mut x = self.layer_norm(x, weights.token_embd_norm, 0);
         for (il, layer) in weights.layers.iter().take(n_layer).enumerate() {
+            self.g.set_on_device(il < self.model.gpu_layers());
             x = self.layer(il, layer, x, io);
             self.pool(Layer::Block(il), x, io);
         }
@@ -119,7 +138,7 @@ impl Builder<'_> {
             }
             if self.shape.logits {
                 // logits = W e, of the last row of each segment
-                let e = self.g.pool(e, io.segments, SegmentPool::Last);
+                let e = self.pooled(Layer::Final, e, SegmentPool::Last, io);
                 let head = self.g.weight(weights.output);
                 let logits = self.g.mul_mat(head, e);
                 self.g.output(logits);
@@ -130,10 +149,38 @@ impl Builder<'_> {
 
     fn pool(&mut self, layer: Layer, x: Node, io: &mut Io) {
         if self.shape.layers.contains(&layer) {
-            let pooled = self.g.pool(x, io.segments, self.shape.pool);
+            let pooled = self.pooled(layer, x, self.shape.pool, io);
             self.g.output(pooled);
             io.pooled.push(pooled);
         }
+    }
+
+    /// x {C, N} -> {C, n_segments}. A device has operations for sums and for last rows; the rest
+    /// is our own operation, which runs on the CPU.
+    fn pooled(&mut self, layer: Layer, x: Node, how: SegmentPool, io: &mut Io) -> Node {
+        let GraphShape { n_rows, n_segments, .. } = *self.shape;
+        let n_layer = self.model.hparams().n_layer;
+        let on_device = layer.n_blocks(n_layer) <= self.model.gpu_layers();
+        match how {
+            SegmentPool::Sum if on_device => {
+                let shape = Shape::new(&[n_rows, n_segments]).expect("a chunk has rows");
+                let mask = *io.mask.get_or_insert_with(|| self.g.input_f32(shape));
+                self.g.sum_segments(x, mask)
+            }
+            SegmentPool::Last if on_device => {
+                let rows = *io.last_rows.get_or_insert_with(|| self.g.input_i32(n_segments));
+                self.g.get_rows(x, rows)
+            }
+            _ => {
+                let segments = self.segments(io);
+                self.g.pool(x, segments, how)
+            }
+        }
+    }
+
+    fn segments(&mut self, io: &mut Io) -> Node {
+        let n = 2 * self.shape.n_segments;
+        *io.segments.get_or_insert_with(|| self.g.input_i32(n))
     }
 
     /// x: {C, N} -> {C, N}
@@ -257,7 +304,15 @@ impl Builder<'_> {
         let k = self.product(w.key, xk, io);
         let k = self.g.relu(k);
         let k = self.g.sqr(k);
-        let v = self.product(w.value, k, io);
+        let v = match self.shape.rescaled.contains(&il) {
+            false => self.product(w.value, k, io),
+            // The squares have no bound, and products that work with half precision overflow.
+            true => {
+                let k = self.g.scale(k, SMALLER);
+                let v = self.product(w.value, k, io);
+                self.g.scale(v, 1.0 / SMALLER)
+            }
+        };
         let r = self.product(w.receptance, xr, io);
         let r = self.g.sigmoid(r);
         self.g.mul(v, r)
@@ -294,7 +349,8 @@ impl Builder<'_> {
         let rows = self.g.reshape(x, &[n_in, n * planes]);
         for plane in 0..planes {
             let x = self.g.rows(rows, plane * n, n, 1);
-            let sums = self.g.pool(x, io.segments, SegmentPool::SumOfSquares);
+            let segments = self.segments(io);
+            let sums = self.g.pool(x, segments, SegmentPool::SumOfSquares);
             self.g.output(sums);
             io.squares.push((weight, sums));
         }

@@ -1,12 +1,13 @@
 //! Runs texts through a model, a chunk of rows at a time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::rwkv6::{self, GraphShape, Io};
 use super::stream::{Chunk, Packer, ROW_STEP};
-use super::{Layer, Model, SegmentPool};
+use super::{Layer, Model, PlannedBytes, SegmentPool};
 use crate::error::{Error, Result};
-use crate::ggml::{Executor, Graph, Products, StateTensors};
+use crate::ggml::{ComputeBytes, Executor, Graph, Products, StateTensors, Upload};
 
 /// How a session runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +71,10 @@ pub struct Session {
     executor: Executor,
     loaded: Option<(GraphShape, Io)>,
     workload: Workload,
+    /// Layers whose second channel-mix product left the range of half precision.
+    rescaled: Vec<usize>,
+    /// Operations that the device has left to the CPU.
+    left_to_cpu: BTreeSet<String>,
 }
 
 /// More than any use has for: they keep row numbers and sizes of the state far below overflow.
@@ -82,6 +87,10 @@ const SEGMENT_STEP: usize = 32;
 impl Session {
     /// A session with an empty state.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
+        Self::with(model, options, Upload::Now)
+    }
+
+    pub(super) fn with(model: Arc<Model>, options: SessionOptions, upload: Upload) -> Result<Self> {
         if options.n_lanes == 0 || options.batch_tokens / 2 < options.n_lanes {
             let what = format!(
                 "{} batch tokens for {} lanes: give at least one lane and two tokens for each",
@@ -97,12 +106,21 @@ impl Session {
             );
             return Err(Error::argument(what));
         }
+        let device = model.device();
         let shapes = rwkv6::state_shapes(&model, options.n_lanes);
-        let state = StateTensors::new(&shapes)
-            .ok_or_else(|| Error::argument("not enough memory for the state; lower the lanes"))?;
-        let executor = Executor::new(options.n_threads)?;
-        let state = Arc::new(state);
-        Ok(Self { model, options, state, executor, loaded: None, workload: Workload::default() })
+        let state = Arc::new(StateTensors::new(&shapes, device, upload)?);
+        let n_nodes = rwkv6::n_nodes(model.hparams().n_layer);
+        let executor = Executor::new(options.n_threads, device, n_nodes)?;
+        Ok(Self {
+            model,
+            options,
+            state,
+            executor,
+            loaded: None,
+            workload: Workload::default(),
+            rescaled: Vec::new(),
+            left_to_cpu: BTreeSet::new(),
+        })
     }
 
     /// The model it runs.
@@ -115,14 +133,36 @@ impl Session {
         &self.options
     }
 
-    /// Bytes of the state, from ggml's buffer.
+    /// Bytes of the state, from ggml's buffers.
     pub fn state_bytes(&self) -> usize {
-        self.state.n_bytes()
+        self.state.host_bytes() + self.state.device_buffer_bytes()
     }
 
-    /// Bytes for intermediate values, from ggml's buffer; 0 before the first run.
+    /// Bytes for intermediate values, from ggml's buffers; 0 before the first run.
     pub fn compute_bytes(&self) -> usize {
-        self.executor.compute_bytes()
+        let ComputeBytes { host, device } = self.executor.compute_bytes();
+        host + device
+    }
+
+    /// What the device's memory holds, from ggml's buffers; `None` on the CPU.
+    pub fn device_bytes(&self) -> Option<PlannedBytes> {
+        self.model.device()?;
+        Some(PlannedBytes {
+            weights: self.model.tensors.device_buffer_bytes() as u64,
+            state: self.state.device_buffer_bytes() as u64,
+            compute: self.executor.compute_bytes().device as u64,
+        })
+    }
+
+    /// Layers whose second channel-mix product was found to overflow half precision, and has been
+    /// computed on a smaller scale since.
+    pub fn rescaled_layers(&self) -> &[usize] {
+        &self.rescaled
+    }
+
+    /// Names of operations on the device's data that ran on the CPU so far.
+    pub fn left_to_cpu(&self) -> impl Iterator<Item = &str> {
+        self.left_to_cpu.iter().map(String::as_str)
     }
 
     /// Rows computed since the session was made.
@@ -133,7 +173,7 @@ impl Session {
     /// Runs every text from an empty state and hands `receive` the pooled rows of each layer of
     /// `layers` (ascending, each once), in the order of `texts` when there is one lane. Fails on
     /// an empty text, on a token outside the vocabulary, and on a hidden value that is NaN or
-    /// infinite.
+    /// infinite, also after the product that makes it so has run on a smaller scale.
     pub fn run(
         &mut self,
         texts: &[Vec<u32>],
@@ -143,7 +183,54 @@ impl Session {
     ) -> Result<()> {
         self.check_texts(texts)?;
         self.check_layers(layers)?;
-        self.state.clear();
+        let mut waiting: Vec<usize> = (0..texts.len()).collect();
+        loop {
+            let some: Vec<&[u32]> = waiting.iter().map(|&text| texts[text].as_slice()).collect();
+            let mut done = vec![false; some.len()];
+            let outcome = self.run_some(&some, layers, pool, |pooled| {
+                done[pooled.text] = true;
+                receive(Pooled { text: waiting[pooled.text], ..pooled })
+            });
+            let Err(error) = outcome else { return Ok(()) };
+            waiting =
+                waiting.iter().zip(&done).filter(|(_, done)| !**done).map(|(t, _)| *t).collect();
+            let Error::NonFinite { .. } = error else { return Err(error) };
+            let some: Vec<&[u32]> = waiting.iter().map(|&text| texts[text].as_slice()).collect();
+            self.rescale(&some, layers, error)?;
+        }
+    }
+
+    /// After `error`, a hidden value that is not finite: finds the first layer that makes one and
+    /// has its second channel-mix product run on a smaller scale from now on. Returns the error
+    /// where it does so already.
+    fn rescale(&mut self, texts: &[&[u32]], layers: &[Layer], error: Error) -> Result<()> {
+        let n_layer = self.model.hparams().n_layer;
+        let n_blocks = layers.iter().map(|layer| layer.n_blocks(n_layer)).max().unwrap_or(0);
+        let all: Vec<Layer> = (0..n_blocks).map(Layer::Block).collect();
+        let mut packer = Packer::new(texts, self.options.n_lanes, ROW_STEP);
+        self.state.clear()?;
+        while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
+            let shape = self.shape_of(&chunk, &all, SegmentPool::Sum);
+            self.compute_chunk(&chunk, shape)?;
+            if let Some(Layer::Block(il)) = self.first_not_finite(chunk.segments.len())? {
+                if self.rescaled.contains(&il) {
+                    return Err(self.not_finite(Layer::Block(il)));
+                }
+                self.rescaled.push(il);
+                return Ok(());
+            }
+        }
+        Err(error)
+    }
+
+    fn run_some(
+        &mut self,
+        texts: &[&[u32]],
+        layers: &[Layer],
+        pool: SegmentPool,
+        mut receive: impl FnMut(Pooled<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.state.clear()?;
         let mut packer = Packer::new(texts, self.options.n_lanes, ROW_STEP);
         let width = layers.len() * self.model.hparams().n_embd;
         let mut open: Vec<Option<Vec<f64>>> = vec![None; texts.len()];
@@ -165,9 +252,9 @@ impl Session {
     /// Logits after the last of `tokens`, from an empty state: `[n_vocab]`. Fails as
     /// [`run`](Self::run) does.
     pub fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let texts = [tokens.to_vec()];
-        self.check_texts(&texts)?;
-        self.state.clear();
+        self.check_texts(&[tokens.to_vec()])?;
+        self.state.clear()?;
+        let texts = [tokens];
         let mut packer = Packer::new(&texts, self.options.n_lanes, ROW_STEP);
         let mut logits = Vec::new();
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
@@ -187,16 +274,22 @@ impl Session {
         head: bool,
         mut receive: impl FnMut(InputSquares<'_>) -> Result<()>,
     ) -> Result<()> {
-        let texts = [tokens.to_vec()];
-        self.check_texts(&texts)?;
-        self.state.clear();
+        self.check_texts(&[tokens.to_vec()])?;
+        self.state.clear()?;
+        let texts = [tokens];
         let mut packer = Packer::new(&texts, self.options.n_lanes, ROW_STEP);
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
             let shape = self.shape_of(&chunk, &[], SegmentPool::Last);
             // One text has one segment in a chunk; unused ones would cost memory for every matrix.
             self.run_chunk(
                 &chunk,
-                GraphShape { n_segments: 1, squares: true, head_squares: head, ..shape },
+                GraphShape {
+                    n_segments: 1,
+                    squares: true,
+                    head_squares: head,
+                    rescaled: Vec::new(),
+                    ..shape
+                },
             )?;
             let n_tokens = chunk.keep.iter().filter(|&&keep| keep).count();
             self.read_squares(n_tokens, &mut receive)?;
@@ -216,7 +309,7 @@ impl Session {
             let n_cols = self.executor.ne(node)[0];
             sums.resize(n_cols * planes.len(), 0.0);
             for (&(_, node), sums) in planes.iter().zip(sums.chunks_exact_mut(n_cols)) {
-                self.executor.get_f32(node, sums);
+                self.executor.get_f32(node, sums)?;
             }
             let tensor = &self.model.names[weight];
             if sums.iter().any(|sum| !sum.is_finite()) {
@@ -273,33 +366,43 @@ impl Session {
             logits: false,
             squares: false,
             head_squares: false,
+            rescaled: self.rescaled.clone(),
         }
     }
 
     fn run_chunk(&mut self, chunk: &Chunk, shape: GraphShape) -> Result<ChunkOutput> {
+        self.compute_chunk(chunk, shape)?;
+        let n_tokens = chunk.keep.iter().filter(|&&keep| keep).count() as u64;
+        self.workload.tokens += n_tokens;
+        self.workload.padding += chunk.keep.len() as u64 - n_tokens;
+        self.read_outputs(chunk.segments.len())
+    }
+
+    fn compute_chunk(&mut self, chunk: &Chunk, shape: GraphShape) -> Result<()> {
         self.load(shape)?;
         let (shape, io) = self.loaded.as_ref().expect("just loaded");
         let n_embd = self.model.hparams().n_embd;
-        let mut segments: Vec<i32> =
-            chunk.segments.iter().flat_map(|s| [s.first as i32, s.end as i32]).collect();
-        segments.resize(2 * shape.n_segments, 0);
         let keep: Vec<f32> = chunk
             .keep
             .iter()
             .flat_map(|&keep| std::iter::repeat_n(if keep { 1.0 } else { 0.0 }, n_embd))
             .collect();
-        self.executor.set_i32(io.tokens, &chunk.tokens);
-        self.executor.set_i32(io.shift, &chunk.shift);
-        self.executor.set_f32(io.zeros, &vec![0.0; n_embd]);
-        self.executor.set_f32(io.keep, &keep);
-        self.executor.set_i32(io.segments, &segments);
+        self.executor.set_i32(io.tokens, &chunk.tokens)?;
+        self.executor.set_i32(io.shift, &chunk.shift)?;
+        self.executor.set_f32(io.zeros, &vec![0.0; n_embd])?;
+        self.executor.set_f32(io.keep, &keep)?;
+        if let Some(node) = io.segments {
+            self.executor.set_i32(node, &chunk.row_ranges(shape.n_segments))?;
+        }
+        if let Some(node) = io.mask {
+            self.executor.set_f32(node, &chunk.mask(shape.n_segments))?;
+        }
+        if let Some(node) = io.last_rows {
+            self.executor.set_i32(node, &chunk.last_rows(shape.n_segments))?;
+        }
         self.executor.compute()?;
         // Weights that changed while they were used gave numbers that mean nothing.
-        self.model.file().check_unchanged()?;
-        let n_tokens = chunk.keep.iter().filter(|&&keep| keep).count() as u64;
-        self.workload.tokens += n_tokens;
-        self.workload.padding += chunk.keep.len() as u64 - n_tokens;
-        self.read_outputs(chunk.segments.len())
+        self.model.file().check_unchanged()
     }
 
     fn load(&mut self, shape: GraphShape) -> Result<()> {
@@ -307,14 +410,42 @@ impl Session {
             return Ok(());
         }
         self.loaded = None;
-        let n_nodes = rwkv6::n_nodes(self.model.hparams().n_layer);
-        let weights = Arc::clone(&self.model.tensors);
-        let mut graph =
-            Graph::new(n_nodes, weights, Arc::clone(&self.state), self.options.products);
-        let io = rwkv6::build(&self.model, &mut graph, &shape);
+        let (graph, io) = self.graph(&shape);
         self.executor.load(graph)?;
+        self.left_to_cpu.extend(self.executor.left_to_cpu());
         self.loaded = Some((shape, io));
         Ok(())
+    }
+
+    fn graph(&self, shape: &GraphShape) -> (Graph, Io) {
+        let n_nodes = rwkv6::n_nodes(self.model.hparams().n_layer);
+        let weights = Arc::clone(&self.model.tensors);
+        let state = Arc::clone(&self.state);
+        let mut graph = Graph::new(n_nodes, weights, state, self.options.products);
+        let io = rwkv6::build(&self.model, &mut graph, shape);
+        (graph, io)
+    }
+
+    /// What the intermediate values of a full chunk take that holds texts of sixteen tokens or more
+    /// and gives the mean of every layer.
+    pub(super) fn measure(&mut self) -> Result<ComputeBytes> {
+        let n_layer = self.model.hparams().n_layer;
+        let n_rows = self.options.batch_tokens.next_multiple_of(ROW_STEP);
+        let mut layers: Vec<Layer> = (0..n_layer).map(Layer::Block).collect();
+        layers.push(Layer::Final);
+        let shape = GraphShape {
+            n_rows,
+            n_lanes: self.options.n_lanes,
+            n_segments: n_rows.div_ceil(16).next_multiple_of(SEGMENT_STEP),
+            layers,
+            pool: SegmentPool::Sum,
+            logits: false,
+            squares: false,
+            head_squares: false,
+            rescaled: Vec::new(),
+        };
+        let (graph, _) = self.graph(&shape);
+        self.executor.measure(graph)
     }
 
     fn read_outputs(&self, n_segments: usize) -> Result<ChunkOutput> {
@@ -323,22 +454,39 @@ impl Session {
         let mut pooled = Vec::with_capacity(io.pooled.len());
         for (layer, &node) in shape.layers.iter().zip(&io.pooled) {
             let mut values = vec![0f32; n_segments * hparams.n_embd];
-            self.executor.get_f32(node, &mut values);
+            self.executor.get_f32(node, &mut values)?;
             if values.iter().any(|value| !value.is_finite()) {
-                let what = format!("hidden of layer {layer} is NaN or infinite");
-                return Err(Error::non_finite(self.model.path_buf(), what));
+                return Err(self.not_finite(*layer));
             }
             pooled.push(values);
         }
         let mut logits = Vec::new();
         if let Some(node) = io.logits {
             logits.resize(n_segments * hparams.n_vocab, 0.0);
-            self.executor.get_f32(node, &mut logits);
+            self.executor.get_f32(node, &mut logits)?;
             if logits.iter().any(|value| !value.is_finite()) {
                 return Err(Error::non_finite(self.model.path_buf(), "logits are NaN or infinite"));
             }
         }
         Ok(ChunkOutput { pooled, logits })
+    }
+
+    /// The first layer of the chunk that was just computed with a value that is not finite.
+    fn first_not_finite(&self, n_segments: usize) -> Result<Option<Layer>> {
+        let (shape, io) = self.loaded.as_ref().expect("a chunk was just run");
+        let mut values = vec![0f32; n_segments * self.model.hparams().n_embd];
+        for (layer, &node) in shape.layers.iter().zip(&io.pooled) {
+            self.executor.get_f32(node, &mut values)?;
+            if values.iter().any(|value| !value.is_finite()) {
+                return Ok(Some(*layer));
+            }
+        }
+        Ok(None)
+    }
+
+    fn not_finite(&self, layer: Layer) -> Error {
+        let what = format!("hidden of layer {layer} is NaN or infinite");
+        Error::non_finite(self.model.path_buf(), what)
     }
 
     /// Adds segment `index` of a chunk to what is known of its text.

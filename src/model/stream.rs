@@ -45,7 +45,7 @@ pub(super) struct Chunk {
 /// Distributes texts over lanes, chunk by chunk.
 #[derive(Debug)]
 pub(super) struct Packer<'a> {
-    texts: &'a [Vec<u32>],
+    texts: &'a [&'a [u32]],
     /// Rows of a lane in a chunk are a multiple of this.
     step: usize,
     next: usize,
@@ -63,7 +63,7 @@ struct Lane {
 impl<'a> Packer<'a> {
     /// `texts` in order over `n_lanes` lanes whose state is empty. No text may be empty. Rows of a
     /// chunk are a multiple of `row_step`, a power of two.
-    pub(super) fn new(texts: &'a [Vec<u32>], n_lanes: usize, row_step: usize) -> Self {
+    pub(super) fn new(texts: &'a [&'a [u32]], n_lanes: usize, row_step: usize) -> Self {
         let step = (row_step >> n_lanes.trailing_zeros()).max(1);
         Self { texts, step, next: 0, lanes: vec![Lane::default(); n_lanes] }
     }
@@ -103,7 +103,7 @@ impl<'a> Packer<'a> {
                 }
             };
             lane.used = true;
-            let tokens = &self.texts[text];
+            let tokens = self.texts[text];
             let end = tokens.len().min(done + max_len - rows.len());
             let complete = end == tokens.len();
             for (i, &token) in tokens[done..end].iter().enumerate() {
@@ -141,6 +141,31 @@ fn chunk(lanes: &[Vec<Row>], len: usize) -> Chunk {
 }
 
 impl Chunk {
+    /// First and end row of each segment, empty ones up to `n_segments`: `[n_segments][2]`.
+    pub(super) fn row_ranges(&self, n_segments: usize) -> Vec<i32> {
+        let mut ranges: Vec<i32> =
+            self.segments.iter().flat_map(|s| [s.first as i32, s.end as i32]).collect();
+        ranges.resize(2 * n_segments, 0);
+        ranges
+    }
+
+    /// The last row of each segment, row 0 for the empty ones up to `n_segments`.
+    pub(super) fn last_rows(&self, n_segments: usize) -> Vec<i32> {
+        let mut rows: Vec<i32> = self.segments.iter().map(|s| s.end as i32 - 1).collect();
+        rows.resize(n_segments, 0);
+        rows
+    }
+
+    /// 1 where a row belongs to a segment, else 0: `[n_segments][n_rows]`.
+    pub(super) fn mask(&self, n_segments: usize) -> Vec<f32> {
+        let n_rows = self.tokens.len();
+        let mut mask = vec![0.0; n_segments * n_rows];
+        for (segment, row) in self.segments.iter().zip(mask.chunks_exact_mut(n_rows)) {
+            row[segment.first..segment.end].fill(1.0);
+        }
+        mask
+    }
+
     fn push(&mut self, row: Row, lane: usize, i: usize, n_lanes: usize) {
         let index = self.tokens.len();
         let Row::Token { text, token, first, last } = row else {
@@ -175,6 +200,7 @@ mod tests {
     fn pack(lengths: &[usize], n_lanes: usize, max_rows: usize) -> Vec<Chunk> {
         let texts: Vec<Vec<u32>> =
             lengths.iter().enumerate().map(|(t, &n)| vec![t as u32 + 1; n]).collect();
+        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
         let mut packer = Packer::new(&texts, n_lanes, 1);
         std::iter::from_fn(|| packer.next_chunk(max_rows)).collect()
     }
@@ -186,6 +212,9 @@ mod tests {
         assert_eq!(chunks[0].tokens, [1, 1, 1]);
         assert_eq!(chunks[0].shift, [0, 1 + 1, 1 + 2]);
         assert_eq!(chunks[0].segments, [Segment { text: 0, first: 0, end: 3, complete: true }]);
+        assert_eq!(chunks[0].row_ranges(2), [0, 3, 0, 0]);
+        assert_eq!(chunks[0].last_rows(2), [2, 0]);
+        assert_eq!(chunks[0].mask(2), [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]
@@ -210,7 +239,7 @@ mod tests {
 
     #[test]
     fn rows_are_a_multiple_of_the_step() {
-        let texts = [vec![1; 5], vec![2; 30], vec![3]];
+        let texts: [&[u32]; 3] = [&[1; 5], &[2; 30], &[3]];
         for n_lanes in 1..=9 {
             for max_rows in [2, 9, 20, 100] {
                 let mut packer = Packer::new(&texts, n_lanes, 8);

@@ -67,6 +67,30 @@ pub(super) struct LayerWeights {
     pub(super) channel_mix: ChannelMix,
 }
 
+impl Norm {
+    pub(super) fn tensors(&self) -> impl Iterator<Item = Index> {
+        [self.weight, self.bias].into_iter()
+    }
+}
+
+impl LayerWeights {
+    /// Every tensor of the layer.
+    pub(super) fn tensors(&self) -> Vec<Index> {
+        let (t, c) = (&self.time_mix, &self.channel_mix);
+        let lerps = match &t.lerps {
+            Lerps::Fused(index) => std::slice::from_ref(index),
+            Lerps::Separate(parts) => parts,
+        };
+        let time_mix = [t.lerp_x, t.w1, t.w2, t.decay, t.decay_w1, t.decay_w2, t.first];
+        let matrices = [t.receptance, t.key, t.value, t.gate, t.output];
+        let channel_mix = [c.lerp_k, c.lerp_r, c.key, c.receptance, c.value];
+        let norms = [self.norm_1, self.norm_2, t.ln];
+        let norms = norms.iter().flat_map(Norm::tensors);
+        let rest = time_mix.into_iter().chain(matrices).chain(channel_mix);
+        lerps.iter().copied().chain(rest).chain(norms).collect()
+    }
+}
+
 /// All tensors of a model.
 #[derive(Debug)]
 pub(super) struct Weights {
@@ -209,7 +233,12 @@ impl Finder<'_> {
         let offset =
             usize::try_from(start).map_err(|_| Error::malformed(path, "too large to map"))?;
         self.used.insert(&found.name);
-        self.mapped.push(MappedTensor { ty: found.ty, shape: found.shape, offset });
+        self.mapped.push(MappedTensor {
+            ty: found.ty,
+            shape: found.shape,
+            offset,
+            on_device: false,
+        });
         self.names.push(name.to_owned());
         Ok(self.mapped.len() - 1)
     }

@@ -47,6 +47,7 @@ pub fn level(preset: &str, bits_per_weight: f64, layers: Vec<Layer>) -> Level {
             weights_bytes: Some(4_000_000),
             compute_bytes: Some(2_500_000),
             state_bytes: None,
+            on_device: None,
             device_peak_bytes: None,
             device_peak_source: None,
             peak_rss_bytes: Some(21_000_000),

@@ -129,6 +129,10 @@ fn check_speed(speed: &Speed) -> Check {
 fn check_memory(memory: &Memory) -> Check {
     that(memory.device_peak_bytes.is_some() == memory.device_peak_source.is_some(), || {
         "memory: device_peak_bytes and device_peak_source go together".to_string()
+    })?;
+    let (whole, there) = (memory.weights_bytes, memory.on_device.as_ref());
+    that(there.is_none_or(|there| whole.is_none_or(|whole| there.weights_bytes <= whole)), || {
+        "memory: more weights on the device than there are".to_string()
     })
 }
 

@@ -7,6 +7,7 @@ mod bench;
 mod bytes;
 mod contract;
 mod convert;
+mod devices;
 mod embed;
 mod eval;
 mod interrupts;
