@@ -57,11 +57,12 @@ const ROOMS: [(&str, &[&str]); 24] = [
 const UNSAFE: [&str; 3] = ["ggml", "mmap", "simd"];
 
 /// Modules that read what anyone may have written.
-const READERS: [&str; 9] = [
+const READERS: [&str; 10] = [
     "arch/mod.rs",
     "checkpoint/mod.rs",
     "eval/baselines.rs",
     "eval/dataset.rs",
+    "eval/kept.rs",
     "eval/report.rs",
     "gguf/mod.rs",
     "imatrix/mod.rs",

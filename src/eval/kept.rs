@@ -3,6 +3,17 @@
 //! In: an evaluation. Out: JSON, and back. A list has one entry for each row of the data set, in
 //! its order; texts are not in it. Uses `error` only.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -48,6 +59,10 @@ pub struct LevelScores {
 
 impl Scores {
     /// The scores as JSON with a final line ending.
+    #[expect(
+        clippy::expect_used,
+        reason = "fails on keys that are no texts only, and all keys are names of fields or layers"
+    )]
     pub fn to_json(&self) -> String {
         let mut json = serde_json::to_string_pretty(self).expect("string keys and plain values");
         json.push('\n');

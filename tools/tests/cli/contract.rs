@@ -25,6 +25,7 @@
 //! wrong type, missing or extra tensor, config that disagrees | `weights_and_configs`
 //! shard missing, truncated, listed twice | `shards`
 //! output is an input | `an_output_that_is_an_input`
+//! any file that a verb reads, as something else | `every_verb_refuses_every_file_that_it_reads`
 
 use std::ffi::OsString;
 use std::fs;
@@ -338,5 +339,63 @@ fn an_output_that_is_an_input() {
     for out in [model.clone(), link] {
         let args = args!["convert", model, "--preset", "q8_0", "-o", out, "--overwrite"];
         refused(args, 2, &out, "output is also an input");
+    }
+}
+
+/// Every verb, and every kind of file that it reads, as something else: five bytes that are no text
+/// and no header.
+#[test]
+fn every_verb_refuses_every_file_that_it_reads() {
+    let (place, model) = Workplace::with_gguf("f32");
+    let junk = place.write("junk", b"\xff\x00\x01{[");
+    let pairs = place.write("pairs.tsv", "1\ta\tb\n2\tc\td\n");
+    let texts = place.write("texts.txt", "some text\n");
+    let source = place.path("m");
+    let named = |name: &str| place.write(name, b"\xff\x00\x01{[");
+    let glove = OsString::from(format!("glove={}", junk.display()));
+    let convert = |source: &Path, more: Vec<OsString>| {
+        [args!["convert", source, "-o", place.path("out.gguf")], more].concat()
+    };
+    let embed = |model: &Path, texts: &Path, more: Vec<OsString>| {
+        let out = place.path("out.jsonl");
+        [args!["embed", model, "--input", texts, "--output", out], more].concat()
+    };
+    let eval = |model: &Path, pairs: &Path, more: Vec<OsString>| {
+        let report = place.path("out.json");
+        [args!["eval", model, "--dataset", pairs, "--report", report], more].concat()
+    };
+    let imatrix = |model: &Path, texts: &Path, more: Vec<OsString>| {
+        let out = place.path("out.imatrix");
+        [args!["imatrix", model, "--input", texts, "--output", out], more].concat()
+    };
+    let q8_0 = || args!["--preset", "q8_0"];
+    let tokenizer = || args!["--tokenizer", junk];
+    for args in [
+        convert(&junk, q8_0()),
+        convert(&source, args!["--preset", named("junk.json")]),
+        convert(&source, args!["--preset", "q8_0", "--vocab", junk]),
+        convert(&source, args!["--preset", "q8_0", "--imatrix", junk]),
+        args!["inspect", junk],
+        embed(&junk, &texts, args![]),
+        embed(&model, &junk, args![]),
+        embed(&model, &texts, tokenizer()),
+        eval(&junk, &pairs, q8_0()),
+        eval(&model, &junk, args![]),
+        eval(&model, &named("junk.tsv"), args![]),
+        eval(&model, &named("junk.csv"), args![]),
+        eval(&model, &named("junk.jsonl"), args![]),
+        eval(&model, &named("junk.parquet"), args![]),
+        eval(&model, &pairs, tokenizer()),
+        eval(&model, &pairs, args!["--baseline", glove]),
+        eval(&model, &pairs, args!["--threshold-from", junk]),
+        imatrix(&junk, &texts, args![]),
+        imatrix(&model, &junk, args![]),
+        imatrix(&model, &texts, tokenizer()),
+        args!["bench", junk],
+        args!["report", junk],
+        args!["compare", junk, junk],
+    ] {
+        let line = place.refused(args.clone(), 3, &[]);
+        assert!(line.starts_with(junk.to_str().expect("UTF-8")), "{args:?}: {line}");
     }
 }
