@@ -1,25 +1,26 @@
 //! `rwkvq embed`: texts, one a line, to pooled hidden vectors.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 use rwkvq::embed::{EmbedOptions, Embedder, Pooling};
-use rwkvq::model::{LayerSelection, Model};
+use rwkvq::model::{Layer, LayerSelection, Model};
 use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Progress, Result};
+use serde_json::json;
 
 use crate::device::{self, Device};
-use crate::embed_format::{Format, Record, Sink};
+use crate::embed_format::{Format, Layout};
+use crate::embed_input::{Input, TokenIds};
+use crate::embed_resume::{Job, Terms};
+use crate::embed_sink::Sink;
 use crate::terminal::Bar;
 
-/// A line longer than this is not a text.
-const MAX_LINE: u64 = 16 << 20;
-
-/// Tokens collected before a batch runs: enough for many chunks, little memory.
-const GROUP_TOKENS: usize = 1 << 14;
+/// Batches whose texts are read at a time: enough that the last one, which is seldom full, hardly
+/// counts, and no more than is soon computed again after a stop.
+const GROUP_BATCHES: usize = 16;
 
 /// Extract embeddings of every layer asked for, one text a line
 #[derive(Debug, clap::Args)]
@@ -50,6 +51,9 @@ pub struct Args {
     /// Add the token ids to each line of JSON
     #[arg(long)]
     token_ids: bool,
+    /// Go on after a run of the same command that was stopped; begin if there is none
+    #[arg(long)]
+    resume: bool,
     /// Leave out empty lines instead of failing on them
     #[arg(long)]
     skip_empty: bool,
@@ -69,9 +73,9 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let (open, plan) = open.fitted(&args.model, &session)?;
     plan.iter().for_each(device::say);
     let model = Arc::new(Model::open_with(&args.model, open)?);
-    let mut tokenizer = match &args.tokenizer {
-        Some(path) => Replacement::new(Tokenizer::open(path)?, model.tokenizer().ok().cloned()),
-        None => Replacement::none(model.tokenizer()?.clone()),
+    let mut tokens = match &args.tokenizer {
+        Some(path) => TokenIds::instead(Tokenizer::open(path)?, model.tokenizer().ok().cloned()),
+        None => TokenIds::of(model.tokenizer()?.clone()),
     };
     let options = EmbedOptions {
         layers: LayerSelection::parse(&args.layers)?,
@@ -80,154 +84,91 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
         session,
     };
     let mut embedder = Embedder::new(&model, options)?;
-    let format = Format::choose(args.format.as_deref(), &args.output)?;
-    let mut lines = Lines::open(&args.input)?;
-    let n_embd = model.hparams().n_embd;
-    let mut sink = Sink::create(&args.output, format, embedder.layers(), n_embd)?;
+    let layout = Layout {
+        format: Format::choose(args.format.as_deref(), &args.output)?,
+        layers: embedder.layers().to_vec(),
+        n_embd: model.hparams().n_embd,
+        with_ids: args.token_ids,
+    };
+    let mut input = Input::open(&args.input, args.skip_empty)?;
+    if args.resume && input.len().is_none() {
+        return Err(Error::argument("--resume: this input cannot be read again; give a file"));
+    }
+    let terms = terms(args, &embedder, &layout, tokens.tokenizer());
+    let job = input.len().map(|_| Job::new(terms, model));
+    let (mut sink, from) = Sink::open(&args.output, layout, job, args.resume)?;
+    let skipped = from.map_or(Ok(0), |place| input.skip_to(&place))?;
     let bar = Bar::new(interrupted, false);
-    bar.begin("embedding", lines.bytes);
-    let result = all(args, &mut lines, &mut tokenizer, &mut embedder, &mut sink, &bar);
+    bar.begin("embedding", input.len().unwrap_or(0));
+    bar.skip(skipped);
+    let result = embed_all(args, &mut input, &mut tokens, &mut embedder, &mut sink, &bar);
     bar.clear();
-    result?;
-    sink.finish()
+    if result.is_ok() {
+        return sink.finish();
+    }
+    if let Some(kept) = sink.stop() {
+        eprintln!("note: {kept}");
+    }
+    result
 }
 
-fn all(
+fn embed_all(
     args: &Args,
-    lines: &mut Lines,
-    tokenizer: &mut Replacement,
+    input: &mut Input,
+    tokens: &mut TokenIds,
     embedder: &mut Embedder,
     sink: &mut Sink,
     bar: &Bar,
 ) -> Result<()> {
-    let (mut texts, mut ids, mut n_tokens) = (Vec::new(), Vec::new(), 0);
-    let mut n_lines = 0u64;
     loop {
-        let line = lines.next()?;
-        let end = line.is_none();
-        if let Some((number, text, bytes)) = line {
-            bar.advance(bytes);
-            n_lines += 1;
-            if text.is_empty() && args.skip_empty {
-                continue;
-            }
-            if text.is_empty() {
-                let what = format!("line {number}: empty; --skip-empty leaves such lines out");
-                return Err(Error::malformed(&args.input, what));
-            }
-            let encoded = tokenizer.encode(&text).map_err(|e| at_line(&args.input, number, &e))?;
-            n_tokens += encoded.len();
-            texts.push(text);
-            ids.push(encoded);
-        }
-        if n_tokens >= GROUP_TOKENS || (end && !texts.is_empty()) {
-            let embeddings = embedder.embed_ids(&ids)?;
-            for (i, text) in texts.iter().enumerate() {
-                let record = Record { text, ids: &ids[i], with_ids: args.token_ids };
-                sink.push(&record, &embeddings, i)?;
-            }
-            texts.clear();
-            ids.clear();
-            n_tokens = 0;
-        }
-        if bar.cancelled() {
-            return Err(Error::Interrupted);
-        }
-        if end && n_lines == 0 {
-            return Err(Error::malformed(&args.input, "no texts: the input is empty"));
-        }
-        if end {
+        let group = input.next_group(GROUP_BATCHES * args.batch_tokens, tokens)?;
+        if group.texts.is_empty() {
             return Ok(());
         }
-    }
-}
-
-/// The tokenizer in use, which may not be the model's own. A model knows only the ids it was
-/// trained with, so the first text that gets others is worth a warning.
-struct Replacement {
-    used: Tokenizer,
-    /// The model's own, as long as both agree.
-    own: Option<Tokenizer>,
-}
-
-impl Replacement {
-    fn none(used: Tokenizer) -> Self {
-        Self { used, own: None }
-    }
-
-    fn new(used: Tokenizer, own: Option<Tokenizer>) -> Self {
-        if own.is_none() {
-            eprintln!(
-                "warning: the model has no tokenizer that the {} one could be compared with",
-                used.kind()
-            );
-        }
-        Self { used, own }
-    }
-
-    fn encode(&mut self, text: &str) -> Result<Vec<u32>> {
-        let ids = self.used.encode(text)?;
-        if let Some(own) = self.own.take() {
-            if own.encode(text).is_ok_and(|own| own == ids) {
-                self.own = Some(own);
-            } else {
-                let kind = self.used.kind();
-                eprintln!("warning: the {kind} tokenizer does not give the token ids that the model was made for; these embeddings say little about it");
+        // Several sequences in flight end out of order: a text waits here for those before it.
+        let mut waiting = BTreeMap::new();
+        let mut next = 0;
+        embedder.embed_each(&group.ids, |i, vectors| {
+            if bar.cancelled() {
+                return Err(Error::Interrupted);
             }
-        }
-        Ok(ids)
-    }
-}
-
-fn at_line(path: &Path, number: u64, error: &Error) -> Error {
-    Error::malformed(path, format!("line {number}: {error}"))
-}
-
-/// Texts of a file, numbered from 1; only the line ending is removed.
-struct Lines {
-    path: PathBuf,
-    reader: Box<dyn BufRead>,
-    number: u64,
-    bytes: u64,
-}
-
-impl Lines {
-    fn open(path: &Path) -> Result<Self> {
-        let (reader, bytes): (Box<dyn BufRead>, u64) = if path == Path::new("-") {
-            (Box::new(io::stdin().lock()), 0)
-        } else {
-            let file = File::open(path).map_err(|e| Error::io(path, e))?;
-            let bytes = file.metadata().map_err(|e| Error::io(path, e))?.len();
-            (Box::new(BufReader::with_capacity(1 << 20, file)), bytes)
-        };
-        Ok(Self { path: path.into(), reader, number: 0, bytes })
-    }
-
-    /// The next text, with its number and the bytes it took.
-    fn next(&mut self) -> Result<Option<(u64, String, u64)>> {
-        use io::Read;
-        let mut line = Vec::new();
-        let mut limited = (&mut self.reader).take(MAX_LINE + 1);
-        limited.read_until(b'\n', &mut line).map_err(|e| Error::io(&self.path, e))?;
-        if line.is_empty() {
-            return Ok(None);
-        }
-        self.number += 1;
-        let bytes = line.len() as u64;
-        if bytes > MAX_LINE {
-            let what = format!("line {}: longer than {MAX_LINE} bytes", self.number);
-            return Err(Error::malformed(&self.path, what));
-        }
-        if line.last() == Some(&b'\n') {
-            line.pop();
-            if line.last() == Some(&b'\r') {
-                line.pop();
+            bar.advance(group.bytes[i]);
+            if i != next {
+                waiting.insert(i, vectors.to_vec());
+                return Ok(());
             }
-        }
-        let text = String::from_utf8(line).map_err(|e| {
-            let at = e.utf8_error().valid_up_to();
-            Error::malformed(&self.path, format!("line {}: not UTF-8 at byte {at}", self.number))
+            sink.push(&group.texts[i], &group.ids[i], vectors)?;
+            next += 1;
+            while let Some(vectors) = waiting.remove(&next) {
+                sink.push(&group.texts[next], &group.ids[next], &vectors)?;
+                next += 1;
+            }
+            Ok(())
         })?;
-        Ok(Some((self.number, text, bytes)))
+        sink.reached(input.place())?;
     }
+}
+
+/// What decides the bytes of the output, but model and input. Threads and batches are among them:
+/// the last bits of a sum hang on how it was shared out.
+fn terms(args: &Args, embedder: &Embedder, layout: &Layout, tokenizer: &Tokenizer) -> Terms {
+    let (session, model) = (embedder.session().options(), embedder.session().model());
+    let layers: Vec<String> = layout.layers.iter().map(Layer::to_string).collect();
+    let terms = json!({
+        "program": format!("{} {}", env!("CARGO_PKG_VERSION"), rwkvq::ggml::version()),
+        "cpu": rwkvq::ggml::isa(),
+        "layers": layers.join(","),
+        "pooling": args.pooling,
+        "normalize": args.normalize,
+        "format": layout.format.name(),
+        "tokenizer": tokenizer.sha256().unwrap_or("the model's"),
+        "token_ids": args.token_ids,
+        "skip_empty": args.skip_empty,
+        "threads": session.n_threads,
+        "batch_tokens": session.batch_tokens,
+        "lanes": session.n_lanes,
+        "device": model.device().map_or_else(|| "cpu".into(), ToString::to_string),
+        "gpu_layers": model.gpu_layers(),
+    });
+    terms.as_object().expect("an object, as written above").clone()
 }

@@ -1,5 +1,6 @@
 //! Writing results: stdout whose reader may leave, files that are whole or not there.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -38,7 +39,16 @@ pub fn partial_beside(path: &Path) -> Result<NamedTempFile> {
 pub fn put_in_place(file: NamedTempFile, path: &Path) -> Result<()> {
     file.as_file().sync_all().map_err(|e| Error::io(path, e))?;
     file.persist(path).map_err(|e| Error::io(path, e.error))?;
-    Ok(())
+    sync_folder(path)
+}
+
+/// Makes it last that `path` has its name.
+pub fn sync_folder(path: &Path) -> Result<()> {
+    let synced = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
+    synced.map_err(|e| {
+        let what = format!("the file is in place, but its folder cannot be synced: {e}");
+        Error::io(path, io::Error::new(e.kind(), what))
+    })
 }
 
 /// Bytes as people read them: `1.01 GB`, decimal units.

@@ -55,6 +55,14 @@ impl Bar {
         self.with(ProgressBar::finish_and_clear);
     }
 
+    /// `n` units were done before this run.
+    pub fn skip(&self, n: u64) {
+        self.with(|bar| {
+            bar.inc(n);
+            bar.reset_eta();
+        });
+    }
+
     fn with(&self, f: impl FnOnce(&ProgressBar)) {
         f(&self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
@@ -62,7 +70,11 @@ impl Bar {
 
 impl Progress for Bar {
     fn begin(&self, phase: &str, total: u64) {
-        let template = "{msg} [{wide_bar}] {percent}% {per_sec}, {eta} left";
+        let template = match total {
+            // Of stdin nobody knows how much is to come.
+            0 => "{msg}: {human_pos} done, {per_sec}",
+            _ => "{msg} [{wide_bar}] {percent}% {per_sec}, {eta} left",
+        };
         let bar = ProgressBar::new(total).with_message(phase.to_owned());
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));

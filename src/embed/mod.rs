@@ -115,16 +115,31 @@ impl Embedder {
         let n_embd = self.session.model().hparams().n_embd;
         let width = self.layers.len() * n_embd;
         let mut values = vec![0f32; texts.len() * width];
-        let (pooling, normalize) = (self.pooling, self.normalize);
-        self.session.run(texts, &self.layers, pooling.segment(), |pooled| {
-            let out = &mut values[pooled.text * width..(pooled.text + 1) * width];
-            let vectors = pooled.values.chunks_exact(n_embd).zip(out.chunks_exact_mut(n_embd));
-            for (pooled_values, out) in vectors {
-                pooling.finish(pooled_values, texts[pooled.text].len(), normalize, out);
-            }
+        self.embed_each(texts, |text, vectors| {
+            values[text * width..(text + 1) * width].copy_from_slice(vectors);
             Ok(())
         })?;
         let n_tokens = texts.iter().map(Vec::len).collect();
         Ok(Embeddings { layers: self.layers.clone(), n_embd, n_tokens, values })
+    }
+
+    /// Embeds texts given as token ids and hands over the index and the vectors
+    /// `[n_layers][n_embd]` of each as soon as they are known: in order, if the session has one
+    /// lane. Ends with the first error that `receive` returns.
+    pub fn embed_each(
+        &mut self,
+        texts: &[Vec<u32>],
+        mut receive: impl FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let n_embd = self.session.model().hparams().n_embd;
+        let mut vectors = vec![0f32; self.layers.len() * n_embd];
+        let (pooling, normalize) = (self.pooling, self.normalize);
+        self.session.run(texts, &self.layers, pooling.segment(), |pooled| {
+            let outs = vectors.chunks_exact_mut(n_embd);
+            for (values, out) in pooled.values.chunks_exact(n_embd).zip(outs) {
+                pooling.finish(values, texts[pooled.text].len(), normalize, out);
+            }
+            receive(pooled.text, &vectors)
+        })
     }
 }

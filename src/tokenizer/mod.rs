@@ -29,6 +29,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 pub use world::WorldVocab;
 
 use crate::error::{Error, Result};
@@ -46,6 +47,8 @@ type Parsed<T> = std::result::Result<T, String>;
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
+    /// Of the files it was read from.
+    sha256: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -121,6 +124,12 @@ impl Tokenizer {
         }
     }
 
+    /// SHA-256 of the files it was read from, one after the other, lower-case hex; none if it came
+    /// out of a model.
+    pub fn sha256(&self) -> Option<&str> {
+        self.sha256.as_deref()
+    }
+
     /// The vocabulary, if it is a World one.
     pub fn world(&self) -> Option<&WorldVocab> {
         match &*self.inner {
@@ -131,23 +140,26 @@ impl Tokenizer {
 
     fn open_file(path: &Path) -> Result<Self> {
         let content = file::read_capped(path, MAX_FILE_BYTES)?;
+        let mut hash = Sha256::new_with_prefix(&content);
         let is_json = content.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
         let inner = if !is_json {
             Inner::World(WorldVocab::parse(path, &content)?)
         } else if let Some(vocab) = tokenizer_json::gpt2_vocab(path, &content)? {
             let merges = find_merges(path)?;
             let pairs = file::read_capped(&merges, MAX_FILE_BYTES)?;
+            hash.update(&pairs);
             Inner::Gpt2(HuggingFace::from_gpt2(path, vocab, &merges, &pairs)?)
         } else {
             Inner::HuggingFace(HuggingFace::from_json(path, &content)?)
         };
-        Ok(Self { inner: inner.into() })
+        let sha256: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { inner: inner.into(), sha256: Some(sha256.into()) })
     }
 }
 
 impl From<WorldVocab> for Tokenizer {
     fn from(vocab: WorldVocab) -> Self {
-        Self { inner: Inner::World(vocab).into() }
+        Self { inner: Inner::World(vocab).into(), sha256: None }
     }
 }
 

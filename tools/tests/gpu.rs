@@ -15,10 +15,11 @@ const PRESETS: [&str; 5] = ["f32", "f16", "q8_0", "q5_k", "q4_k"];
 
 const TEXTS: [&str; 3] = ["A quiet river runs past the mill.", "Nobody said no.", "x"];
 
-fn rwkvq(args: &[&str]) {
+fn rwkvq(args: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_rwkvq")).args(args).output().expect("it starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {stderr}");
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// The first GPU; the software device of Vulkan counts too.
@@ -101,5 +102,32 @@ fn the_demo_on_a_gpu() {
                 assert!(cosine > 0.999, "{preset}, text {text}, layer {layer}: {cosine}");
             }
         }
+    }
+}
+
+/// Several sequences are in flight on a GPU, and short ones end first.
+#[test]
+fn lines_keep_their_order() {
+    let Some(gpu) = gpu() else { return };
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| place.path().join(name).to_str().expect("UTF-8").to_owned();
+    rwkvq(&["make-checkpoint", &path("m"), "--layers", "1", "--width", "128", "--head-size", "64"]);
+    rwkvq(&["convert", &path("m"), "--preset", "f32", "-o", &path("m.gguf")]);
+    let texts: Vec<String> = (0..40).map(|i| "ab ".repeat(1 + 37 * i % 29)).collect();
+    std::fs::write(path("texts"), texts.join("\n")).expect("a file");
+    let embed = |device: &str| {
+        let args = ["embed", &path("m.gguf"), "--input", &path("texts"), "--batch-tokens", "64"];
+        let lines = rwkvq(&[&args[..], &["--device", device]].concat());
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>()
+    };
+    let [on_cpu, on_gpu] = ["cpu", &gpu.to_string()].map(embed);
+    assert_eq!((on_cpu.len(), on_gpu.len()), (texts.len(), texts.len()));
+    for ((text, a), b) in texts.iter().zip(&on_cpu).zip(&on_gpu) {
+        assert_eq!(a["text"], Value::from(&**text));
+        assert_eq!(b["text"], Value::from(&**text));
+        let vector = |line: &Value| -> Vec<f32> {
+            serde_json::from_value(line["embeddings"]["final"].clone()).expect("numbers")
+        };
+        assert!(cosine(&vector(a), &vector(b)) > 0.99999);
     }
 }

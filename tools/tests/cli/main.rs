@@ -15,6 +15,7 @@ mod mapped_files;
 mod model_file;
 mod output;
 mod report;
+mod resume;
 mod schema;
 mod shell;
 mod study;

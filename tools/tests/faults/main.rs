@@ -2,6 +2,8 @@
 //! the result holds the old file or the new one.
 #![cfg(target_os = "linux")]
 
+mod embed;
+
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
