@@ -22,7 +22,17 @@ pub struct ProductSpeed {
     /// Multiply-adds of all threads together, preparing the activations left out.
     pub multiply_adds_per_s: f64,
     /// Which ceiling it stands under.
+    #[serde(with = "ArithmeticName")]
     pub arithmetic: Arithmetic,
+}
+
+/// What [`Arithmetic`] is called in JSON: the rooms below know no serde.
+#[derive(Serialize)]
+#[serde(remote = "Arithmetic", rename_all = "lowercase")]
+enum ArithmeticName {
+    Int8,
+    Int16,
+    Float,
 }
 
 /// Repeats, of which the best counts.

@@ -37,8 +37,7 @@ pub const SUPERBLOCK: usize = 256;
 pub const WIDE_BLOCK: usize = 32;
 
 /// What a product multiplies and adds with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
     /// Bytes, added up in 16 bits: K-quants.
     Int8,
