@@ -5,10 +5,11 @@
 Needs torch, numpy and safetensors. A text file holds one paragraph a line; WordNet is the folder of
 its data and index files (Debian: wordnet-base).
 
-1. A World-format vocabulary is cut from the text. Token vectors start from co-occurrence counts.
-2. Stage one trains next-token prediction, on three layers and then on six (each doubled).
-3. Stage two adds losses on the mean of a sentence's hidden states (pairs.py, similarity.py), on
-   six layers and then on twelve.
+1. A World-format vocabulary is cut from the text. Token vectors start from
+   the tokens' letters and from co-occurrence counts.
+2. Stage one trains next-token prediction, on three blocks, which are then doubled.
+3. Stage two puts six new blocks below. Those learn to make the mean of a sentence's hidden states
+   tell sentences apart (pairs.py, similarity.py), the others to predict the next token from them.
 
 A run stopped at any time goes on from its last checkpoint (--state) when started again.
 """
@@ -33,11 +34,10 @@ import start
 import text
 import vocabulary
 
-N_VOCAB, N_LAYER = 4096, 12
+N_VOCAB = 4096
 HELD_OUT = 50  # one paragraph in so many is never trained on
-# From which share of a stage on the model has how many layers.
-GROWTH_ONE, GROWTH_TWO = ((0.0, 3), (0.6, 6)), ((0.0, 6), (0.65, N_LAYER))
-WARM_UP = 50
+STAGE_ONE_LAYERS, LOWER = 3, 6
+WARM_UP = 20
 
 
 class Material:
@@ -74,7 +74,7 @@ class Run:
         self.args, self.random = args, random.Random(args.seed)
         torch.manual_seed(args.seed)
         self.stage, self.step, self.seen, self.frequencies = 1, 0, 0, None
-        self.use(finch.Finch(N_VOCAB, GROWTH_ONE[0][1]))
+        self.use(finch.Finch(N_VOCAB, STAGE_ONE_LAYERS))
 
     def use(self, model):
         self.model = model
@@ -83,13 +83,6 @@ class Run:
         groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
         self.warm = self.step + WARM_UP
-
-    def grow(self, growth, done):
-        layers = [n for share, n in growth if done >= share][-1]
-        while len(self.model.rwkv.blocks) < layers:
-            self.model.double()
-            self.use(self.model)
-            log(step=self.step, layers=len(self.model.rwkv.blocks))
 
     def update(self, loss, rate):
         rate *= min(1, 1 - (self.warm - self.step - 1) / WARM_UP)
@@ -129,19 +122,20 @@ class Run:
 def stage_one(run, material):
     args, saved = run.args, time.monotonic()
     while run.step < args.steps:
-        run.grow(GROWTH_ONE, run.step / args.steps)
         ids = material.rows.batch(args.batch, run.random)
-        loss = language.loss(run.model, run.model(ids)[-1], ids)
+        loss = language.loss(run.model, run.model(ids), ids)
         done = run.step / args.steps
         run.update(loss, args.rate * (1 - 0.75 * done))
         run.seen += ids.numel()
         if run.step % 20 == 0:
             log(step=run.step, loss=loss.item(), cpu_s=time.process_time())
-        if time.monotonic() - saved > 120 or run.step == args.steps:
+        if time.monotonic() - saved > 60 or run.step == args.steps:
             run.save()
             saved = time.monotonic()
     log(held_out=language.held_out(run.model, material.held_rows))
     run.stage, run.step = 2, 0
+    run.model.double()
+    run.model.underlay()
     run.use(run.model)
     run.save()
 
@@ -150,19 +144,20 @@ def stage_two(run, material):
     args, saved = run.args, time.monotonic()
     maker = pairs.Maker(material.train, material.synonyms, run.random)
     while run.step < args.pair_steps:
-        run.grow(GROWTH_TWO, run.step / args.pair_steps)
         batch = similarity.Batch(maker, material.glosses, material.tokenizer, args.sentences, args.definitions)
-        states, plain = run.model(batch.ids), slice(batch.sentences)
-        lm = language.loss(run.model, states[-1][plain], batch.ids[plain])
-        order, contrast = similarity.version_losses(states, batch)
-        definitions = similarity.definition_loss(run.model(batch.definition_ids), batch)
-        loss = args.lm_weight * lm + order + contrast + 0.5 * definitions
+        apart, contrast = similarity.version_losses(run.model.stream(batch.ids, LOWER), batch)
+        definitions = similarity.definition_loss(run.model.stream(batch.definition_ids, LOWER), batch)
+        rows = material.rows.batch(args.pair_rows, run.random)
+        with torch.no_grad():
+            below = run.model.stream(rows, LOWER)[-1]
+        lm = language.loss(run.model, run.model.finish(below, LOWER), rows)
+        loss = lm + 4 * apart + 0.3 * contrast + 0.2 * definitions
         run.update(loss, args.pair_rate * (1 - run.step / args.pair_steps))
-        run.seen += int((batch.ids != 0).sum() + (batch.definition_ids != 0).sum())
-        if run.step % 10 == 0:
-            log(step=run.step, lm=lm.item(), order=order.item(), contrast=contrast.item(),
+        run.seen += rows.numel() + int((batch.ids != 0).sum() + (batch.definition_ids != 0).sum())
+        if run.step % 5 == 0:
+            log(step=run.step, lm=lm.item(), apart=apart.item(), contrast=contrast.item(),
                 definitions=definitions.item(), cpu_s=time.process_time())
-        if time.monotonic() - saved > 120 or run.step == args.pair_steps:
+        if time.monotonic() - saved > 60 or run.step == args.pair_steps:
             run.save()
             saved = time.monotonic()
 
@@ -173,15 +168,16 @@ def arguments():
     parser.add_argument("texts", nargs="+", help="text files, one paragraph a line")
     parser.add_argument("--wordnet", required=True, help="folder of WordNet's data.* and index.* files")
     parser.add_argument("--never", nargs="*", default=[], help="TSV files whose texts must not be trained on")
+    parser.add_argument("--twin", type=Path, help="folder for the same model with its random start")
     parser.add_argument("--state", default="finch-tiny.pt", help="checkpoint, to go on from")
-    parser.add_argument("--steps", type=int, default=1500, help="steps of stage one")
+    parser.add_argument("--steps", type=int, default=220, help="steps of stage one")
     parser.add_argument("--batch", type=int, default=8, help="rows of 128 tokens a step of stage one")
-    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate of stage one")
-    parser.add_argument("--pair-steps", type=int, default=400, help="steps of stage two")
+    parser.add_argument("--rate", type=float, default=2.5e-3, help="learning rate of stage one")
+    parser.add_argument("--pair-steps", type=int, default=60, help="steps of stage two")
     parser.add_argument("--sentences", type=int, default=10, help="sentences a step of stage two, in 4 versions each")
     parser.add_argument("--definitions", type=int, default=10, help="definitions a step of stage two")
     parser.add_argument("--pair-rate", type=float, default=1e-3, help="learning rate of stage two")
-    parser.add_argument("--lm-weight", type=float, default=0.5, help="weight of next-token loss in stage two")
+    parser.add_argument("--pair-rows", type=int, default=2, help="rows of 128 tokens a step of stage two")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
@@ -198,13 +194,19 @@ def main():
         run.load()
     else:
         start.random_vectors(run.model)
-        run.frequencies = start.vectors_from_counts(run.model, material.for_counts())
+        run.frequencies = start.vectors_from_text(run.model, material.tokens, material.for_counts(), args.seed)
+        run.save()
         log(unigram=language.unigram(material.held_rows, run.frequencies), held_out=language.held_out(run.model, material.held_rows))
     if run.stage == 1:
         stage_one(run, material)
     if run.stage == 2:
         stage_two(run, material)
     finch.write(args.out, run.model, material.tokens)
+    if args.twin:
+        torch.manual_seed(args.seed)
+        twin = finch.Finch(N_VOCAB, 2 * LOWER)
+        start.random_vectors(twin)
+        finch.write(args.twin, twin, material.tokens)
     log(stage=run.stage, tokens_seen=run.seen, held_out=language.held_out(run.model, material.held_rows),
         unigram=language.unigram(material.held_rows, run.frequencies))
 

@@ -48,7 +48,7 @@ def loss(model, final, ids):
 @torch.no_grad()
 def held_out(model, rows):
     """Mean loss over rows [N, ROW]."""
-    losses = [loss(model, model(ids)[-1], ids) * len(ids) for ids in rows.split(8)]
+    losses = [loss(model, model(ids), ids) * len(ids) for ids in rows.split(8)]
     return (sum(losses) / len(rows)).item()
 
 

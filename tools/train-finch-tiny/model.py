@@ -102,13 +102,24 @@ class Finch(nn.Module):
         self.rwkv.ln_out = nn.LayerNorm(WIDTH, eps=EPS)
         self.head = linear(WIDTH, n_vocab, 0.5)
 
-    def forward(self, ids):
-        """The stream after every block, and after the output norm: n_layer + 1 times [B, T, C]."""
+    def stream(self, ids, n_blocks):
+        """What the first blocks leave in the stream, one after the other: n_blocks of [B, T, C]."""
         x, states = self.rwkv.blocks[0].pre_ln(self.rwkv.embeddings(ids)), []
-        for block in self.rwkv.blocks:
+        for block in self.rwkv.blocks[:n_blocks]:
             x = block(x)
             states.append(x)
-        return [*states, self.rwkv.ln_out(x)]
+        return states
+
+    def finish(self, x, n_blocks):
+        """The output norm of what all blocks but the first leave of x [B, T, C]."""
+        for block in self.rwkv.blocks[n_blocks:]:
+            x = block(x)
+        return self.rwkv.ln_out(x)
+
+    def forward(self, ids):
+        """What the head reads, [B, T, C]."""
+        n_blocks = len(self.rwkv.blocks)
+        return self.finish(self.stream(ids, n_blocks)[-1], n_blocks)
 
     def double(self):
         """Puts a copy behind every block and halves what the two add to the stream, so that the
@@ -123,6 +134,17 @@ class Finch(nn.Module):
                 del twin.pre_ln
             blocks += [block, twin]
         self.rwkv.blocks = nn.ModuleList(blocks)
+
+    def underlay(self):
+        """Puts as many new blocks below the present ones. They add nothing to the stream yet, so
+        the network computes what it did."""
+        new = [Block(first=False) for _ in self.rwkv.blocks]
+        for block in new:
+            nn.init.zeros_(block.attention.output.weight)
+            nn.init.zeros_(block.feed_forward.value.weight)
+        new[0].pre_ln = self.rwkv.blocks[0].pre_ln
+        del self.rwkv.blocks[0].pre_ln
+        self.rwkv.blocks = nn.ModuleList([*new, *self.rwkv.blocks])
 
 
 def write(folder, model, tokens):

@@ -1,24 +1,15 @@
-"""Stage two: the mean of a text's hidden states is to say how much two texts have in common."""
+"""Losses of stage two: the mean of a text's hidden states is to say how much two texts have in common."""
 
 import torch
 import torch.nn.functional as F
 
 import pairs
 
-DEPTHS = 6
 VERSIONS = 4
-TEMPERATURE, SHARPNESS = 0.05, 20.0
-# Below this difference of what they share two pairs are not put in order.
-MARGIN = 0.04
+TEMPERATURE = 0.05
 # What counts as the same text to the contrastive loss.
 SAME = 0.5
 MAX_TOKENS, MAX_DEFINITION = 52, 24
-
-
-def layers(n):
-    """The hidden states whose means are trained: at most six on the way, and after the output
-    norm. Doubling a model of six layers keeps them: state i becomes state 2 i + 1."""
-    return [i for i in range(n) if (i + 1) * DEPTHS % n == 0] + [n]
 
 
 def padded(rows):
@@ -49,11 +40,10 @@ def means(states, ids):
     return F.normalize((states * keep).sum(1) / keep.sum(1), dim=1)
 
 
-def in_order(cosines, shares):
-    """Of two pairs the one that shares more is to have the larger cosine."""
-    wrong = (cosines[:, None] - cosines[None, :]) * SHARPNESS  # [i, j]: i above j
-    wrong = wrong[shares[None, :] > shares[:, None] + MARGIN]
-    return F.softplus(torch.logsumexp(wrong, 0)) if len(wrong) else cosines.sum() * 0
+def disagreement(cosines, shares):
+    """One minus Pearson's correlation of the pairs' cosines with what they share."""
+    x, y = cosines - cosines.mean(), shares - shares.mean()
+    return 1 - (x * y).sum() / (x.norm() * y.norm() + 1e-6)
 
 
 def contrast(cosines, same):
@@ -67,31 +57,24 @@ def contrast(cosines, same):
 
 
 def version_losses(states, batch):
-    """Mean over the layers of (order, contrast); states: n_layer + 1 of [n, T, C]."""
+    """Mean over the states of (disagreement, contrast); each state is [n, T, C]."""
     n, s = len(batch.ids), batch.sentences
-    upper = torch.ones(n, n, dtype=torch.bool).triu(1)
     one_sentence = torch.arange(n)[:, None] % s == torch.arange(n)[None, :] % s
-    # All pairs of versions of one sentence, and as many of different ones.
-    own = (upper & one_sentence).nonzero()
-    others = (upper & ~one_sentence).nonzero()
-    others = others[torch.linspace(0, len(others) - 1, len(own)).long()]
-    i, j = torch.cat([own, others]).T
+    i, j = one_sentence.triu(1).nonzero().T
     same = one_sentence & (batch.shares >= SAME)
     # Versions that share less than SAME are neither partners nor strangers.
     unclear = one_sentence & ~same
-    order = near = 0.0
-    chosen = layers(len(states) - 1)
-    for layer in chosen:
-        e = means(states[layer], batch.ids)
+    apart = near = 0.0
+    for state in states:
+        e = means(state, batch.ids)
         cosines = e @ e.T
-        order += in_order(cosines[i, j], batch.shares[i, j])
+        apart += disagreement(cosines[i, j], batch.shares[i, j])
         near += contrast(cosines.masked_fill(unclear, -1.0), same)
-    return order / len(chosen), near / len(chosen)
+    return apart / len(states), near / len(states)
 
 
 def definition_loss(states, batch):
     n = len(batch.definition_ids)
     partner = (torch.arange(n)[:, None] - torch.arange(n)[None, :]).abs() == n // 2
-    chosen = layers(len(states) - 1)
-    each = (means(states[layer], batch.definition_ids) for layer in chosen)
-    return sum(contrast(e @ e.T, partner) for e in each) / len(chosen)
+    each = (means(state, batch.definition_ids) for state in states)
+    return sum(contrast(e @ e.T, partner) for e in each) / len(states)
