@@ -67,6 +67,7 @@ pub fn collect(
         n_threads: options.n_threads,
         batch_tokens: n.clamp(2, MAX_BATCH),
         n_lanes: 1,
+        ..Default::default()
     };
     let mut session = Session::new(Arc::clone(model), session)?;
     let mut sums = BTreeMap::new();

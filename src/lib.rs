@@ -40,12 +40,15 @@
 #![deny(missing_docs)]
 
 pub mod arch;
+pub mod bench;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod convert;
 pub mod embed;
 pub mod error;
 pub mod eval;
+#[cfg(feature = "pictures")]
+pub mod figures;
 #[allow(unsafe_code)]
 pub mod ggml;
 pub mod gguf;
@@ -54,8 +57,10 @@ pub mod hub;
 pub mod imatrix;
 pub mod matmul;
 #[allow(unsafe_code)]
-mod mmap;
+pub mod mmap;
 pub mod model;
+#[cfg(feature = "pictures")]
+pub mod page;
 pub mod progress;
 pub mod quant;
 pub mod recipe;

@@ -8,7 +8,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Rooms of `src/` and what each uses, exactly: a path that is not listed fails the test, and so
 /// does a listed one that no file uses.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("error", &[]),
     ("shape", &[]),
     ("progress", &[]),
@@ -41,10 +41,14 @@ const ROOMS: [(&str, &[&str]); 20] = [
             "tokenizer",
         ],
     ),
-    ("model", &["arch", "error", "ggml", "gguf", "shape", "tokenizer"]),
+    ("model", &["arch", "error", "ggml", "gguf", "mmap", "shape", "tokenizer"]),
     ("embed", &["error", "model", "tokenizer"]),
     ("calibrate", &["error", "imatrix", "model", "progress"]),
-    ("eval", &["embed", "error", "ggml", "model", "progress", "tokenizer"]),
+    ("eval", &["embed", "error", "ggml", "mmap", "model", "progress", "tokenizer"]),
+    ("bench", &["embed", "error", "eval", "ggml", "gguf", "matmul", "mmap", "model", "progress"]),
+    // A report as pictures, and as a page with them in it.
+    ("figures", &["error", "eval"]),
+    ("page", &["error", "eval", "figures"]),
 ];
 
 /// Places that may say `unsafe`.

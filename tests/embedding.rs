@@ -199,7 +199,7 @@ fn impossible_layers_are_refused() {
 fn impossible_sessions_are_refused() {
     let (_file, model) = model();
     let message = |n_threads, batch_tokens, n_lanes| {
-        let options = SessionOptions { n_threads, batch_tokens, n_lanes };
+        let options = SessionOptions { n_threads, batch_tokens, n_lanes, ..Default::default() };
         Session::new(model.clone(), options).map(|_| ()).unwrap_err().to_string()
     };
     let few = "give at least one lane and two tokens for each";

@@ -158,3 +158,26 @@ fn fidelity_sees_a_small_move_that_keeps_the_order() {
     assert!(found.min_cosine > 0.999, "{found:?}");
     assert_eq!(fidelity::similarity_spearman(&[0.1, 0.5, 0.9], &[0.2, 0.3, 0.8]), Some(1.0));
 }
+
+/// The formula of docs/evaluation.md, and the value that similarities in the order of the labels
+/// reach.
+#[test]
+fn ties_in_the_labels_keep_spearman_below_one() {
+    for (n, k, known) in [(408, 279, 0.805), (3668, 2474, 0.812), (1000, 500, 0.866)] {
+        let labels: Vec<f64> = (0..n).map(|i| f64::from(i >= n - k)).collect();
+        let found = metrics::max_spearman(&labels).unwrap();
+        let (n, k) = (f64::from(n), f64::from(k));
+        approx::assert_abs_diff_eq!(
+            found,
+            (3.0 * k * (n - k) / (n * n - 1.0)).sqrt(),
+            epsilon = 1e-14
+        );
+        approx::assert_abs_diff_eq!(found, known, epsilon = 5e-4);
+        let ordered: Vec<f64> = (0..labels.len()).map(|i| i as f64).collect();
+        let reached = metrics::spearman(&ordered, &labels).unwrap();
+        approx::assert_abs_diff_eq!(found, reached, epsilon = 1e-12);
+    }
+    assert_eq!(metrics::max_spearman(&[3.0, 1.0, 2.0]), Some(1.0));
+    assert_eq!(metrics::max_spearman(&[1.0, 1.0]), None);
+    assert_eq!(metrics::max_spearman(&[]), None);
+}

@@ -74,7 +74,7 @@ fn product(format: Format, bytes: &[u8], x: &[f32], n_in: usize) -> Vec<f32> {
     let row_bytes = format.activations().row_bytes(n_in);
     let mut prepared = vec![0u8; n_tokens * row_bytes];
     for (row, out) in x.chunks_exact(n_in).zip(prepared.chunks_exact_mut(row_bytes)) {
-        format.activations().prepare(row, out);
+        format.activations().prepare(machine, row, out);
     }
     let mut y = vec![f32::NAN; n_out * n_tokens];
     multiply(

@@ -1,119 +1,13 @@
 //! The report: to JSON and back, what is refused, the terminal table, and the peak memory it quotes.
 
-use std::collections::BTreeMap;
+#[path = "common/report.rs"]
+mod sample;
 
 use rwkvq::eval::report::*;
-use rwkvq::eval::{host, rss, table};
+use rwkvq::eval::{rss, table};
 use rwkvq::Error;
+use sample::{layer, report};
 use serde_json::Value;
-
-fn layer(name: &str, spearman: f64) -> Layer {
-    Layer {
-        layer: name.into(),
-        spearman: Some(spearman),
-        spearman_ci95: Some([spearman - 0.1, spearman + 0.1]),
-        pearson: Some(spearman / 3.0),
-        delta_spearman: None,
-        fidelity: None,
-    }
-}
-
-fn level(preset: &str, bits_per_weight: f64, layers: Vec<Layer>) -> Level {
-    Level {
-        preset: preset.into(),
-        file: format!("tiny-{preset}.gguf"),
-        file_bytes: 4_567_890,
-        file_sha256: Some("00ff".into()),
-        bits_per_weight,
-        tensor_types: BTreeMap::from([("f32".into(), 3), (preset.into(), 2)]),
-        error: None,
-        layers,
-        speed: Some(Speed {
-            tokens: 1234,
-            sentences: 816,
-            seconds: 0.1,
-            tokens_per_second: 12340.0,
-            seconds_per_pair: 0.1 / 408.0,
-            load_seconds: 0.0,
-            repeats: 3,
-            threads: 2,
-            device: "cpu".into(),
-            batch_tokens: 512,
-            layers_computed: 12,
-        }),
-        memory: Some(Memory {
-            device: "cpu".into(),
-            weights_bytes: Some(4_000_000),
-            compute_bytes: Some(2_500_000),
-            state_bytes: None,
-            device_peak_bytes: None,
-            device_peak_source: None,
-            peak_rss_bytes: Some(21_000_000),
-        }),
-    }
-}
-
-fn report() -> Report {
-    let mut quantized = layer("final", 0.3571);
-    quantized.delta_spearman =
-        Some(Delta { value: -0.0064, ci95: Some([-0.01, 0.001]), p_holm: Some(0.25) });
-    quantized.fidelity = Some(Fidelity {
-        mean_cosine: Some(0.998765),
-        min_cosine: Some(0.9),
-        similarity_spearman: Some(0.99),
-    });
-    Report {
-        schema_version: SCHEMA_VERSION,
-        created: "2025-01-31T23:59:59Z".into(),
-        tool: Tool { name: "rwkvq".into(), version: "0.1.0".into(), ggml: "0123abc".into() },
-        host: host::facts(),
-        command: vec!["rwkvq".into(), "eval".into(), "tiny-f16.gguf".into()],
-        pooling: "mean".into(),
-        seed: u64::MAX,
-        warnings: vec!["the tokenizer is not the model's".into()],
-        runs: vec![Run {
-            dataset: DatasetInfo {
-                name: "mrpc".into(),
-                split: Some("dev".into()),
-                file_sha256: "abcd".into(),
-                n_pairs: 408,
-                n_positive: Some(279),
-                text_variant: "hf".into(),
-            },
-            protocol: "paper".into(),
-            tokenizer: TokenizerInfo {
-                kind: "gpt2".into(),
-                vocab_size: 50257,
-                matches_model: false,
-            },
-            levels: vec![
-                level("f16", 16.0, vec![layer("1", 0.3796), layer("final", 0.3635)]),
-                level("q4_k", 4.55, vec![layer("1", 0.37), quantized]),
-            ],
-            baselines: vec![Baseline {
-                name: "glove".into(),
-                spearman: Some(0.4326),
-                spearman_ci95: Some([0.34, 0.52]),
-                seconds_per_pair: Some(1e-5),
-                oov_rate: Some(0.031),
-            }],
-            controls: vec![
-                Control {
-                    name: "random-token-vectors".into(),
-                    spearman: Some(0.3846),
-                    spearman_range: Some([0.3754, 0.3915]),
-                    seeds: vec![0, 1, 2],
-                },
-                Control {
-                    name: "word-jaccard".into(),
-                    spearman: None,
-                    spearman_range: None,
-                    seeds: vec![],
-                },
-            ],
-        }],
-    }
-}
 
 #[test]
 fn a_report_survives_json_bit_for_bit() {
@@ -138,8 +32,10 @@ fn the_json_has_the_published_names_in_order() {
         ("", "schema_version created tool host command pooling seed warnings runs"),
         ("/tool", "name version ggml"),
         ("/host", "cpu cores isa ram_bytes os gpu"),
-        ("/runs/0", "dataset protocol tokenizer levels baselines controls"),
-        ("/runs/0/dataset", "name split file_sha256 n_pairs n_positive text_variant"),
+        ("/runs/0", "dataset protocol tokenizer threshold_from levels baselines controls"),
+        ("/runs/0/dataset", "name split file_sha256 n_pairs n_positive max_spearman text_variant"),
+        ("/runs/0/threshold_from", "name split file_sha256 n_pairs"),
+        ("/runs/0/levels/0/layers/0/binary", "threshold accuracy f1"),
         ("/runs/0/tokenizer", "kind vocab_size matches_model"),
         (
             "/runs/0/levels/0",
@@ -147,14 +43,14 @@ fn the_json_has_the_published_names_in_order() {
         ),
         (
             "/runs/0/levels/1/layers/1",
-            "layer spearman spearman_ci95 pearson delta_spearman fidelity",
+            "layer spearman spearman_ci95 pearson binary delta_spearman fidelity",
         ),
         ("/runs/0/levels/1/layers/1/delta_spearman", "value ci95 p_holm"),
         ("/runs/0/levels/1/layers/1/fidelity", "mean_cosine min_cosine similarity_spearman"),
         (
             "/runs/0/levels/0/speed",
             "tokens sentences seconds tokens_per_second seconds_per_pair load_seconds repeats \
-             threads device batch_tokens layers_computed",
+             threads device batch_tokens texts_at_once layers_computed",
         ),
         (
             "/runs/0/levels/0/memory",
@@ -172,7 +68,7 @@ fn the_json_has_the_published_names_in_order() {
 #[test]
 fn inconsistent_reports_are_refused_with_the_place() {
     type Spoil = fn(&mut Report);
-    let cases: [(Spoil, &str); 17] = [
+    let cases: [(Spoil, &str); 18] = [
         (|r| r.runs.clear(), "runs is empty"),
         (|r| r.schema_version = 2, "schema_version is 2, expected 1"),
         (|r| r.runs[0].levels.clear(), "runs[0].levels is empty"),
@@ -205,6 +101,10 @@ fn inconsistent_reports_are_refused_with_the_place() {
         (
             |r| r.runs[0].levels[0].layers[0].spearman_ci95 = Some([0.3, 0.2]),
             "runs[0].levels[0].layers[0].spearman_ci95: 0.3 is larger than 0.2",
+        ),
+        (
+            |r| r.runs[0].levels[0].layers[0].binary.as_mut().unwrap().f1 = 1.5,
+            "runs[0].levels[0].layers[0].binary.f1: 1.5 is not within 0..=1",
         ),
         (
             |r| r.runs[0].levels[1].bits_per_weight = f64::INFINITY,

@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::bytes::file;
 use common::fixture::{data_dir, random_checkpoint};
@@ -116,10 +117,10 @@ fn pieces_of_views_are_parts_of_the_whole() {
     });
 }
 
-/// The GGUFs that three presets make of a checkpoint.
+/// The GGUFs that all presets make of a checkpoint.
 fn ggufs(src: &Path, out: &Path) -> Vec<Vec<u8>> {
     let source = convert::open(src, None).unwrap();
-    let recipes = ["f32", "q8_0", "q4_k"].map(|name| Recipe::open(name).unwrap());
+    let recipes: Vec<_> = Recipe::names().map(|name| Recipe::open(name).unwrap()).collect();
     let paths = convert::output_paths(source.name(), &recipes, out).unwrap();
     let jobs: Vec<Job> = recipes
         .iter()
@@ -217,13 +218,71 @@ fn as_views(checkpoint: &Checkpoint) -> Vec<u8> {
 fn every_form_gives_the_same_gguf() {
     for ty in [TensorType::F32, TensorType::F16, TensorType::BF16] {
         let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("out");
-        let forms = forms(dir.path(), ty);
-        let expected = ggufs(&forms[0], &out);
-        for form in &forms[1..] {
-            let found = ggufs(form, &out);
-            assert!(found == expected, "{ty}: {} differs", form.display());
+        assert_same_ggufs(&forms(dir.path(), ty), dir.path());
+    }
+}
+
+/// Every preset makes the same file of each of `forms`.
+#[track_caller]
+fn assert_same_ggufs(forms: &[PathBuf], dir: &Path) {
+    let out = dir.join("out");
+    let expected = ggufs(&forms[0], &out);
+    assert_eq!(expected.len(), 13);
+    for form in &forms[1..] {
+        for ((name, expected), found) in Recipe::names().zip(&expected).zip(ggufs(form, &out)) {
+            assert!(found == *expected, "{}: {name} differs", form.display());
         }
+    }
+}
+
+/// The committed files: torch.save's own of a checkpoint that is written here as safetensors.
+#[test]
+fn files_that_pytorch_wrote_give_the_same_gguf() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = Spec {
+        n_layer: 2,
+        n_embd: 32,
+        head_size: 16,
+        n_vocab: 300,
+        ty: TensorType::BF16,
+        seed: 9,
+        ..Spec::default()
+    };
+    let src = random_checkpoint(&spec);
+    let wrote = |form: &str| {
+        let folder = folder(dir.path(), form, src.path());
+        for entry in std::fs::read_dir(data_dir().join("torch/finch").join(form)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+        }
+        folder
+    };
+    let safetensors = folder(dir.path(), "safetensors", src.path());
+    let weights = "model.safetensors";
+    std::fs::copy(src.path().join(weights), safetensors.join(weights)).unwrap();
+    let forms = [safetensors, wrote("bin"), wrote("bin-shards"), wrote("pth").join("finch.pth")];
+    assert_same_ggufs(&forms, dir.path());
+}
+
+/// The same at a width of superblocks and for every type, where there is a torch to write it.
+#[test]
+fn files_that_pytorch_writes_now_give_the_same_gguf() {
+    let Some(python) = std::env::var_os("RWKVQ_TORCH_PYTHON") else {
+        println!("skipped: RWKVQ_TORCH_PYTHON is not set");
+        return;
+    };
+    for ty in [TensorType::F32, TensorType::F16, TensorType::BF16] {
+        let dir = tempfile::tempdir().unwrap();
+        let src = dir.path().join("finch");
+        std::fs::rename(random_checkpoint(&spec(ty)).keep(), &src).unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/make-torch-checkpoints.py");
+        let output = Command::new(&python).arg(script).args([&src, dir.path()]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let forms = ["safetensors", "safetensors-shards", "bin", "bin-shards"];
+        let mut forms = forms.map(|form| dir.path().join(form).join("finch")).to_vec();
+        forms.push(dir.path().join("pth/finch.pth"));
+        forms.push(src);
+        assert_same_ggufs(&forms, dir.path());
     }
 }
 
@@ -283,6 +342,71 @@ fn large_archives_with_64_bit_fields() {
     file.write_all(&back).unwrap();
     file.write_all(&directory).unwrap();
     assert_eq!(data(&Checkpoint::open(&path).unwrap(), 0), weights);
+}
+
+/// The address space of a process is limited to 1 GB, so that the file can be neither read as a
+/// whole nor mapped. (At the size of a real model: tools/check-memory.py.)
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_of_3_gb_converts_in_less_than_1_gb() {
+    const SOURCE: &str = "RWKVQ_TEST_LARGE_PTH";
+    if let Some(src) = std::env::var_os(SOURCE).map(PathBuf::from) {
+        // The limited process: this same test once more.
+        let limit = rustix::process::Rlimit { current: Some(1 << 30), maximum: Some(1 << 30) };
+        rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
+        ggufs(&src, &src.with_file_name("out"));
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let src = random_checkpoint(&spec(TensorType::BF16));
+    let pth = folder(dir.path(), "pth", src.path()).join("finch.pth");
+    spread_out(&Checkpoint::open(src.path()).unwrap(), &pth, 3 << 30);
+    assert!(std::fs::metadata(&pth).unwrap().len() > 3 << 30);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_file_of_3_gb_converts_in_less_than_1_gb"])
+        .env(SOURCE, &pth)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let small = dir.path().join("small/finch");
+    std::fs::create_dir(dir.path().join("small")).unwrap();
+    std::fs::rename(src.keep(), &small).unwrap();
+    let expected = ggufs(&small, &dir.path().join("out"));
+    for (name, expected) in Recipe::names().zip(expected) {
+        let found = pth.with_file_name("out").join(format!("finch-{name}.gguf"));
+        assert!(std::fs::read(found).unwrap() == expected, "{name}");
+    }
+}
+
+/// Writes BlinkDL's form of `checkpoint`: one sparse storage of `n_bytes`, the tensors all over it.
+#[cfg(target_os = "linux")]
+fn spread_out(checkpoint: &Checkpoint, path: &Path, n_bytes: u64) {
+    use std::os::unix::fs::FileExt;
+
+    let width = checkpoint.tensors()[0].ty.block_bytes() as u64;
+    let apart = n_bytes / checkpoint.tensors().len() as u64 / 64 * 64;
+    let mut views = Vec::new();
+    for (index, tensor) in checkpoint.tensors().iter().enumerate() {
+        let shape = torch_shape(checkpoint, index);
+        let mut view = view(&blinkdl_name(&tensor.name), storage_type(tensor.ty), "all", &shape);
+        view.offset = (index as u64 * apart / width) as i64;
+        view.n_elements = (n_bytes / width) as i64;
+        views.push(view);
+    }
+    let pickle = entry("archive/data.pkl", &state_dict(&views));
+    let mut storage = entry("archive/data/all", b"");
+    (storage.bytes, storage.stored_bytes) = (Some(n_bytes), Some(n_bytes));
+    let mut front = Vec::new();
+    let offsets = [&pickle, &storage].map(|entry| local_entry(&mut front, entry));
+    let start = front.len() as u64;
+    let file = std::fs::File::create(path).unwrap();
+    file.write_all_at(&front, 0).unwrap();
+    for index in 0..views.len() {
+        file.write_all_at(&data(checkpoint, index), start + index as u64 * apart).unwrap();
+    }
+    let writer = ZipWriter { entries: &[pickle, storage], zip64: true, n_entries: None };
+    let end = start + n_bytes;
+    file.write_all_at(&writer.directory(&offsets, end), end).unwrap();
 }
 
 #[test]

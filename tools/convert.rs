@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use comfy_table::{presets, CellAlignment, Table};
 use rwkvq::convert::{self, ConvertOptions, FileReport, Job, TensorSource};
+use rwkvq::gguf::stale_partials;
 use rwkvq::imatrix::Imatrix;
 use rwkvq::recipe::Recipe;
 use rwkvq::{Progress, Result};
@@ -104,6 +105,10 @@ fn tell(source: &dyn TensorSource, jobs: &[Job], imatrix: Option<&Imatrix>, bar:
         bar.note(note);
     }
     for job in jobs {
+        for partial in stale_partials(&job.path) {
+            let partial = partial.display();
+            eprintln!("warning: {partial} is left from a run that was killed; it can be removed");
+        }
         if imatrix.is_some() {
             tell_coverage(job, bar);
         }

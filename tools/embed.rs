@@ -12,6 +12,7 @@ use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Progress, Result};
 
 use crate::embed_format::{Format, Record, Sink};
+use crate::memory::Memory;
 use crate::terminal::Bar;
 
 /// A line longer than this is not a text.
@@ -58,10 +59,12 @@ pub struct Args {
     /// Tokens computed at once
     #[arg(long, default_value_t = 512)]
     batch_tokens: usize,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
-    let model = Arc::new(Model::open(&args.model)?);
+    let model = Arc::new(Model::open_with(&args.model, args.memory.access())?);
     let mut tokenizer = match &args.tokenizer {
         Some(path) => Replacement::new(Tokenizer::open(path)?, model.tokenizer().ok().cloned()),
         None => Replacement::none(model.tokenizer()?.clone()),

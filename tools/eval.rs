@@ -5,14 +5,14 @@ use std::sync::atomic::AtomicBool;
 
 use rwkvq::convert::{self, ConvertOptions, Job};
 use rwkvq::embed::Pooling;
-use rwkvq::eval::{self, table, EvalOptions, Evaluation, LevelFile};
+use rwkvq::eval::{self, table, Dataset, EvalOptions, Evaluation, LevelFile, Protocol};
 use rwkvq::gguf::GgufFile;
 use rwkvq::model::{LayerSelection, SessionOptions};
 use rwkvq::recipe::Recipe;
 use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Result};
-use serde_json::json;
 
+use crate::memory::Memory;
 use crate::output::{folder_of, print, write_file};
 use crate::source;
 use crate::terminal::Bar;
@@ -41,18 +41,29 @@ pub struct Args {
     /// call it in the report [default: from the file name]
     #[arg(long)]
     split: Option<String>,
-    /// Use the first N pairs only
+    /// Use the first N pairs only, of each data set and of --threshold-from
     #[arg(long)]
     limit: Option<usize>,
+    /// native: the model's own tokenizer, all pairs and layers. paper: that of arXiv 2502.14620,
+    /// with GPT-2's ids (--tokenizer), the first 1000 pairs of a train split, layers
+    /// 1,3,5,7,9,11, one text at a time. Repeatable: a run for each
+    #[arg(long, value_enum, default_value = "native")]
+    protocol: Vec<ProtocolName>,
     /// Indices 0..n_layer-1 (after that block), last, final (after the output norm), all
-    #[arg(long, default_value = "all")]
-    layers: String,
+    /// [default: those of the protocol]
+    #[arg(long)]
+    layers: Option<String>,
     /// mean, last or max over the tokens
     #[arg(long, default_value = "mean")]
     pooling: String,
-    /// World vocabulary, tokenizer.json or folder to use instead of the model's own
+    /// Tokenizer of the paper protocol: GPT-2's encoder.json with vocab.bpe beside it, its
+    /// tokenizer.json, or a folder. Without that protocol: what to use instead of the model's own
     #[arg(long)]
     tokenizer: Option<PathBuf>,
+    /// Binary labels: choose the threshold of accuracy and F1 on these pairs, another split than
+    /// the one measured; a file, or mrpc for its train split
+    #[arg(long)]
+    threshold_from: Option<PathBuf>,
     /// Baseline to compare with: glove=FILE, a GloVe text file, or an .npy with its words beside it
     /// (vectors.npy and vectors.vocab or vectors.txt)
     #[arg(long)]
@@ -84,16 +95,25 @@ pub struct Args {
     /// Say what was not believed in the source
     #[arg(long, short)]
     verbose: bool,
+    #[command(flatten)]
+    memory: Memory,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ProtocolName {
+    Native,
+    Paper,
 }
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
-    let options = options(args)?;
+    let mut options = options(args)?;
     let bar = Bar::new(interrupted, args.verbose);
     let datasets = args
         .dataset
         .iter()
         .map(|path| source::dataset(path, args.split.as_deref(), args.limit, &bar))
         .collect::<Result<Vec<_>>>()?;
+    options.threshold_from = threshold_from(args, &bar)?;
     for path in args.report.iter().chain(&args.keep_scores) {
         check_writable(path)?;
     }
@@ -102,7 +122,7 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let result = eval::run(&levels, &datasets, &options, &bar);
     bar.clear();
     let evaluation = result?;
-    write_results(args, &levels, &evaluation)
+    write_results(args, &evaluation)
 }
 
 fn options(args: &Args) -> Result<EvalOptions> {
@@ -116,16 +136,44 @@ fn options(args: &Args) -> Result<EvalOptions> {
     let mut session = SessionOptions { batch_tokens: args.batch_tokens, ..Default::default() };
     session.n_threads = args.threads.unwrap_or(session.n_threads);
     Ok(EvalOptions {
-        layers: LayerSelection::parse(&args.layers)?,
+        protocols: protocols(args)?,
+        layers: args.layers.as_deref().map(LayerSelection::parse).transpose()?,
         pooling: args.pooling.parse::<Pooling>()?,
+        access: args.memory.access(),
         session,
         repeats: args.repeats,
         seed: args.seed,
         reference: args.reference.clone(),
-        tokenizer: args.tokenizer.as_deref().map(Tokenizer::open).transpose()?,
         glove,
+        threshold_from: None,
         command: eval::host::base_names(std::env::args()),
     })
+}
+
+/// The protocols asked for, each once. A tokenizer is the paper protocol's where that is asked for.
+fn protocols(args: &Args) -> Result<Vec<Protocol>> {
+    let tokenizer = args.tokenizer.as_deref().map(Tokenizer::open).transpose()?;
+    let with_paper = args.protocol.contains(&ProtocolName::Paper);
+    let mut names = args.protocol.clone();
+    names.sort_by_key(|name| args.protocol.iter().position(|first| first == name));
+    names.dedup();
+    let protocol = |name| match (name, &tokenizer) {
+        (ProtocolName::Native, _) if with_paper => Ok(Protocol::Native(None)),
+        (ProtocolName::Native, tokenizer) => Ok(Protocol::Native(tokenizer.clone())),
+        (ProtocolName::Paper, Some(tokenizer)) => Protocol::paper(tokenizer.clone()),
+        (ProtocolName::Paper, None) => Err(Error::argument(
+            "--protocol paper takes GPT-2's ids; give --tokenizer encoder.json (vocab.bpe beside \
+             it) or tokenizer.json",
+        )),
+    };
+    names.into_iter().map(protocol).collect()
+}
+
+/// Pairs to choose a threshold on; of a data set by name its train split.
+fn threshold_from(args: &Args, bar: &Bar) -> Result<Option<Dataset>> {
+    let Some(path) = &args.threshold_from else { return Ok(None) };
+    let split = (!path.exists()).then_some("train");
+    source::dataset(path, split, args.limit, bar).map(Some)
 }
 
 /// A report must not fail to be written after an hour of measuring.
@@ -204,13 +252,13 @@ fn given(path: &Path) -> Result<LevelFile> {
     Ok(LevelFile { preset, path: path.to_owned() })
 }
 
-fn write_results(args: &Args, levels: &[LevelFile], evaluation: &Evaluation) -> Result<()> {
+fn write_results(args: &Args, evaluation: &Evaluation) -> Result<()> {
     let json = evaluation.report.to_json();
     if let Some(path) = &args.report {
         write_file(path, json.as_bytes())?;
     }
     if let Some(path) = &args.keep_scores {
-        write_file(path, scores_json(levels, evaluation).as_bytes())?;
+        write_file(path, evaluation.scores.to_json().as_bytes())?;
     }
     eprintln!("{}", table::render(&evaluation.report));
     if args.json {
@@ -220,32 +268,4 @@ fn write_results(args: &Args, levels: &[LevelFile], evaluation: &Evaluation) -> 
         eprintln!("report: {}", path.display());
     }
     Ok(())
-}
-
-/// Cosine of every pair, by run, level and layer; the index in a list is the row of the data set.
-fn scores_json(levels: &[LevelFile], evaluation: &Evaluation) -> String {
-    let runs: Vec<_> = evaluation
-        .report
-        .runs
-        .iter()
-        .zip(&evaluation.similarities)
-        .map(|(run, scores)| {
-            let levels: Vec<_> = levels
-                .iter()
-                .zip(&run.levels)
-                .zip(scores)
-                .map(|((file, level), scores)| {
-                    let layers: serde_json::Map<_, _> = level
-                        .layers
-                        .iter()
-                        .zip(scores)
-                        .map(|(layer, scores)| (layer.layer.clone(), json!(scores)))
-                        .collect();
-                    json!({ "preset": file.preset, "layers": layers })
-                })
-                .collect();
-            json!({ "dataset": run.dataset.name, "file_sha256": run.dataset.file_sha256, "levels": levels })
-        })
-        .collect();
-    format!("{:#}\n", json!({ "schema_version": 1, "runs": runs }))
 }

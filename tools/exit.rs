@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rwkvq::{Error, Result};
 
+/// A comparison fell below what was allowed; the one code that is no fault.
+pub const FELL: u8 = 1;
 const USAGE: u8 = 2;
 const BAD_INPUT: u8 = 3;
 const IO: u8 = 4;
@@ -25,10 +27,16 @@ pub fn interrupted_by(signal: i32) -> u8 {
     code
 }
 
+/// A mapped file that is shortened ends the process as a failed read does.
+pub fn watch_mapped_files() {
+    #[cfg(unix)]
+    rwkvq::mmap::exit_when_a_mapped_file_shrinks(IO.into());
+}
+
 /// Runs a verb and gives its exit code. A panic that reaches this point is a bug of ours, whatever
 /// the input: it is told in one line and has a code of its own. One that the library catches on its
 /// way, because a crate it uses cannot cope with a file, is not told: the error is.
-pub fn run(verb: impl FnOnce() -> Result<()>) -> ExitCode {
+pub fn run(verb: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
     static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
     let last = || LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner);
     panic::set_hook(Box::new(move |info| *last() = info.to_string()));
@@ -43,8 +51,11 @@ pub fn run(verb: impl FnOnce() -> Result<()>) -> ExitCode {
 }
 
 /// The exit code of a verb's result; prints its error.
-fn code(result: Result<()>) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
+fn code(result: Result<ExitCode>) -> ExitCode {
+    let error = match result {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
     if is_broken_pipe(&error) {
         return ExitCode::SUCCESS;
     }

@@ -10,6 +10,7 @@ use rwkvq::model::Model;
 use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Result};
 
+use crate::memory::Memory;
 use crate::terminal::Bar;
 
 /// More text than this adds nothing but time.
@@ -44,11 +45,13 @@ pub struct Args {
     /// Say what was left out
     #[arg(long, short)]
     verbose: bool,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     refuse_output(args)?;
-    let model = Arc::new(Model::open(&args.model)?);
+    let model = Arc::new(Model::open_with(&args.model, args.memory.access())?);
     let tokenizer = match &args.tokenizer {
         Some(path) => Tokenizer::open(path)?,
         None => model.tokenizer()?.clone(),

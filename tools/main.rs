@@ -1,5 +1,8 @@
 //! The `rwkvq` command: flags in, one library call, results on stdout, messages on stderr.
 
+mod bench;
+mod compare;
+mod completions;
 mod convert;
 mod embed;
 mod embed_format;
@@ -8,13 +11,16 @@ mod exit;
 mod imatrix;
 mod inspect;
 mod make_checkpoint;
+mod man;
+mod memory;
 mod output;
+mod report;
 mod source;
 mod terminal;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Quantize RWKV models to GGUF, run them with ggml, and measure what quantization costs.
 #[derive(Debug, Parser)]
@@ -31,20 +37,34 @@ enum Verb {
     Imatrix(imatrix::Args),
     Embed(embed::Args),
     Eval(Box<eval::Args>),
+    Bench(bench::Args),
+    Report(report::Args),
+    Compare(compare::Args),
     MakeCheckpoint(make_checkpoint::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 fn main() -> ExitCode {
     // clap prints its own errors, one line and a hint, and exits with 2.
     let cli = Cli::parse();
     let interrupts = terminal::watch_interrupts();
-    exit::run(|| match cli.verb {
-        Verb::Convert(args) => convert::run(&args, interrupts),
-        Verb::Inspect(args) => inspect::run(&args),
-        Verb::Imatrix(args) => imatrix::run(&args, interrupts),
-        Verb::Embed(args) => embed::run(&args, interrupts),
-        Verb::Eval(args) => eval::run(&args, interrupts),
-        Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
+    exit::watch_mapped_files();
+    exit::run(|| {
+        match cli.verb {
+            Verb::Compare(args) => return compare::run(&args),
+            Verb::Convert(args) => convert::run(&args, interrupts),
+            Verb::Inspect(args) => inspect::run(&args),
+            Verb::Imatrix(args) => imatrix::run(&args, interrupts),
+            Verb::Embed(args) => embed::run(&args, interrupts),
+            Verb::Eval(args) => eval::run(&args, interrupts),
+            Verb::Bench(args) => bench::run(&args, interrupts),
+            Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
+            Verb::Report(args) => report::run(&args),
+            Verb::Completions(args) => completions::run(&args, Cli::command()),
+            Verb::Man(args) => man::run(&args, Cli::command()),
+        }
+        .map(|()| ExitCode::SUCCESS)
     })
 }
 

@@ -58,6 +58,8 @@ fn ram_bytes() -> Option<u64> {
 
 fn os_name() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    // The version; who built the kernel, and for what, says where a report was made.
+    let release = release.split('-').next().unwrap_or_default();
     let mut name = std::env::consts::OS.to_string();
     for part in [release.trim(), std::env::consts::ARCH] {
         if !part.is_empty() {

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::report::{Memory, Speed};
-use super::run::EvalOptions;
 use super::spill::Spill;
-use super::{metrics, rss};
+use super::{metrics, rss, EvalOptions};
 use crate::embed::{EmbedOptions, Embedder, Embeddings};
 use crate::error::{Error, Result};
-use crate::model::{Layer, Model};
+use crate::model::{Layer, LayerSelection, Model};
 use crate::progress::Progress;
 
 /// Texts embedded at a time: enough to fill chunks, few enough to stay small in memory.
@@ -19,73 +18,120 @@ const GROUP: usize = 256;
 /// Texts that run before the clock starts, so that the weights are in memory.
 const WARM_UP: usize = 4;
 
+/// What a level has to do.
+pub(super) struct Work<'a> {
+    /// Token ids of the first and second text of each pair in turn.
+    pub(super) ids: &'a [Vec<u32>],
+    /// The same of the pairs that choose a threshold; they are not timed.
+    pub(super) threshold_ids: &'a [Vec<u32>],
+    /// Which layers, ascending.
+    pub(super) layers: &'a [Layer],
+    /// Texts that may run together; `None` for as many as fit.
+    pub(super) texts_at_once: Option<usize>,
+}
+
 /// What a level gave.
 pub(super) struct Measured {
     /// For each layer the cosine of each pair.
     pub(super) similarities: Vec<Vec<f64>>,
+    /// The same of the pairs that choose a threshold.
+    pub(super) threshold_similarities: Vec<Vec<f64>>,
     /// All embeddings.
     pub(super) embeddings: Spill,
     pub(super) speed: Speed,
     pub(super) memory: Memory,
 }
 
-/// Runs the model in `path` over `ids`: first and second text of each pair in turn.
+/// Runs the model in `path` over the work.
 pub(super) fn measure(
     path: &Path,
-    ids: &[Vec<u32>],
-    layers: &[Layer],
+    work: &Work,
     options: &EvalOptions,
     progress: &dyn Progress,
 ) -> Result<Measured> {
     let peak_is_ours = rss::reset_peak();
     let start = Instant::now();
-    let model = Arc::new(Model::open(path)?);
+    let model = Arc::new(Model::open_with(path, options.access)?);
     let embed = EmbedOptions {
-        layers: options.layers.clone(),
+        layers: LayerSelection::from(work.layers),
         pooling: options.pooling,
         normalize: false,
         session: options.session.clone(),
     };
     let mut embedder = Embedder::new(&model, embed)?;
     let load_seconds = start.elapsed().as_secs_f64();
-    embedder.embed_ids(&ids[..ids.len().min(WARM_UP)])?;
+    let first = &work.ids[..work.ids.len().min(WARM_UP)];
+    embed_all(&mut embedder, first, work, progress, |_| Ok(()))?;
 
+    let n_layers = work.layers.len();
     let mut seconds = Vec::new();
-    let mut similarities = vec![Vec::with_capacity(ids.len() / 2); layers.len()];
-    let mut spill = Spill::new(layers.len(), model.hparams().n_embd)?;
+    let mut similarities = vec![Vec::with_capacity(work.ids.len() / 2); n_layers];
+    let mut spill = Spill::new(n_layers, model.hparams().n_embd)?;
     for repeat in 0..options.repeats.max(1) {
-        let mut elapsed = 0.0;
-        for group in ids.chunks(GROUP) {
-            if progress.cancelled() {
-                return Err(Error::Interrupted);
-            }
-            let start = Instant::now();
-            let embeddings = embedder.embed_ids(group)?;
-            elapsed += start.elapsed().as_secs_f64();
+        seconds.push(embed_all(&mut embedder, work.ids, work, progress, |embeddings| {
             if repeat == 0 {
-                compare_pairs(&embeddings, &mut similarities);
+                compare_pairs(embeddings, &mut similarities);
                 spill.push(&embeddings.values)?;
-                progress.advance(group.len() as u64);
+                progress.advance(embeddings.n_texts() as u64);
             }
-        }
-        seconds.push(elapsed);
+            Ok(())
+        })?);
     }
-    let tokens = ids.iter().map(|ids| ids.len() as u64).sum();
-    let peak_rss_bytes = if peak_is_ours { rss::peak_bytes() } else { None };
+    let memory = Memory {
+        device: "cpu".into(),
+        weights_bytes: Some(model.weights_bytes() as u64),
+        compute_bytes: Some(embedder.session().compute_bytes() as u64),
+        state_bytes: Some(embedder.session().state_bytes() as u64),
+        device_peak_bytes: None,
+        device_peak_source: None,
+        peak_rss_bytes: if peak_is_ours { rss::peak_bytes() } else { None },
+    };
+    let mut threshold_similarities = vec![Vec::new(); n_layers];
+    embed_all(&mut embedder, work.threshold_ids, work, progress, |embeddings| {
+        compare_pairs(embeddings, &mut threshold_similarities);
+        progress.advance(embeddings.n_texts() as u64);
+        Ok(())
+    })?;
     Ok(Measured {
         similarities,
+        threshold_similarities,
         embeddings: spill,
-        speed: speed(&mut seconds, tokens, ids.len(), load_seconds, &embedder, layers),
-        memory: Memory {
-            device: "cpu".into(),
-            weights_bytes: Some(model.weights_bytes() as u64),
-            compute_bytes: Some(embedder.session().compute_bytes() as u64),
-            state_bytes: Some(embedder.session().state_bytes() as u64),
-            device_peak_bytes: None,
-            device_peak_source: None,
-            peak_rss_bytes,
-        },
+        speed: speed(&seconds, work, load_seconds, &embedder),
+        memory,
     })
+}
+
+/// Embeds the texts of `ids` and lends them to `receive` in groups of whole pairs. Returns the
+/// seconds that embedding alone took.
+fn embed_all(
+    embedder: &mut Embedder,
+    ids: &[Vec<u32>],
+    work: &Work,
+    progress: &dyn Progress,
+    mut receive: impl FnMut(&Embeddings) -> Result<()>,
+) -> Result<f64> {
+    let at_once = work.texts_at_once.unwrap_or(GROUP).max(1);
+    let mut elapsed = 0.0;
+    for group in ids.chunks(GROUP) {
+        if progress.cancelled() {
+            return Err(Error::Interrupted);
+        }
+        let mut all: Option<Embeddings> = None;
+        for texts in group.chunks(at_once) {
+            let start = Instant::now();
+            let some = embedder.embed_ids(texts)?;
+            elapsed += start.elapsed().as_secs_f64();
+            match &mut all {
+                None => all = Some(some),
+                Some(all) => {
+                    all.n_tokens.extend(some.n_tokens);
+                    all.values.extend(some.values);
+                }
+            }
+        }
+        all.as_ref().map_or(Ok(()), &mut receive)?;
+    }
+    Ok(elapsed)
 }
 
 /// Appends the cosine of each pair of texts, layer by layer.
@@ -98,33 +144,24 @@ fn compare_pairs(embeddings: &Embeddings, similarities: &mut [Vec<f64>]) {
     }
 }
 
-fn speed(
-    seconds: &mut [f64],
-    tokens: u64,
-    n_texts: usize,
-    load_seconds: f64,
-    embedder: &Embedder,
-    layers: &[Layer],
-) -> Speed {
-    seconds.sort_by(f64::total_cmp);
-    // The median; of an even number of passes the slower of the two in the middle.
-    let median = seconds[seconds.len() / 2].max(f64::MIN_POSITIVE);
+fn speed(seconds: &[f64], work: &Work, load_seconds: f64, embedder: &Embedder) -> Speed {
+    let median = metrics::upper_median(seconds).unwrap_or(0.0).max(f64::MIN_POSITIVE);
+    let tokens: u64 = work.ids.iter().map(|ids| ids.len() as u64).sum();
     let options = embedder.session().options();
-    let layers_computed = match layers.last() {
-        Some(Layer::Block(il)) => il + 1,
-        _ => embedder.session().model().hparams().n_layer,
-    };
+    let n_layer = embedder.session().model().hparams().n_layer;
+    let layers_computed = work.layers.last().map_or(n_layer, |layer| layer.n_blocks(n_layer));
     Speed {
         tokens,
-        sentences: n_texts as u64,
+        sentences: work.ids.len() as u64,
         seconds: median,
         tokens_per_second: tokens as f64 / median,
-        seconds_per_pair: median / (n_texts as f64 / 2.0),
+        seconds_per_pair: median / (work.ids.len() as f64 / 2.0),
         load_seconds,
         repeats: seconds.len() as u64,
         threads: options.n_threads as u64,
         device: "cpu".into(),
         batch_tokens: options.batch_tokens as u64,
+        texts_at_once: work.texts_at_once.map(|n| n as u64),
         layers_computed: layers_computed as u64,
     }
 }

@@ -3,6 +3,13 @@
 //! In: numbers. Out: one number, or `None` where the quantity is undefined, so that a report says
 //! null and never NaN. Uses nothing of this crate.
 
+/// The median; of an even number of values the greater of the two in the middle. `None` of none.
+pub fn upper_median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
+
 /// Cosine of the angle between two vectors.
 ///
 /// `cos(a, b) = sum a_i b_i / sqrt(sum a_i^2 * sum b_i^2)`, cut to `[-1, 1]`
@@ -65,6 +72,20 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
 /// `None` where Pearson's would be.
 pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     pearson(&ranks(x)?, &ranks(y)?)
+}
+
+/// The largest [`spearman`] that any `x` without ties can have with `y`: below 1 where `y` has ties,
+/// as each tie group of size `t` costs variance of its ranks.
+///
+/// `rho_max = sqrt(1 - sum over groups (t^3 - t) / (n^3 - n))`, which an `x` reaches that orders the
+/// pairs as `y` does. With a share `p` of ones in a binary `y` it is about `sqrt(3 p (1 - p))`.
+///
+/// `None` if `y` is constant, shorter than two or has a NaN.
+pub fn max_spearman(y: &[f64]) -> Option<f64> {
+    let (_, sizes) = tie_groups(y)?;
+    let cubed = |t: usize| (t as f64).powi(3) - t as f64;
+    let lost: f64 = sizes.iter().map(|&size| cubed(size)).sum();
+    (sizes.len() > 1).then(|| (1.0 - lost / cubed(y.len())).sqrt())
 }
 
 /// Ranks from 1; equal values share the mean of their ranks. `None` if a value is NaN.

@@ -17,19 +17,29 @@
 
 pub mod baselines;
 pub mod bootstrap;
+pub mod compare;
 pub mod controls;
 pub mod dataset;
 pub mod fidelity;
 pub mod host;
+pub mod kept;
 mod level;
+mod levels;
 pub mod metrics;
+mod pass;
+mod protocol;
 pub mod report;
 pub mod rss;
 mod run;
+mod scores;
 mod spill;
 pub mod table;
+pub mod threshold;
+mod warnings;
 
 pub use baselines::Glove;
 pub use dataset::{Dataset, Pair, TextVariant};
+pub use levels::LevelFile;
+pub use protocol::Protocol;
 pub use report::Report;
-pub use run::{run, EvalOptions, Evaluation, LevelFile};
+pub use run::{run, EvalOptions, Evaluation};

@@ -1,10 +1,12 @@
 //! The report of an evaluation: what `report.json` holds.
 //!
 //! In: measurements. Out: JSON, and back. The structs below are the file, field by field and in this
-//! order; an undefined quantity is null. Bytes are bytes, times are seconds, rates are per second.
+//! order (docs/report.schema.json is made from them); an undefined quantity is null. Bytes are bytes, times are seconds, rates are per second.
 //! Uses `error` only.
 
 mod check;
+#[cfg(test)]
+mod schema;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +21,7 @@ pub const SCHEMA_VERSION: u64 = 1;
 
 /// A whole report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
     /// [`SCHEMA_VERSION`]; another version is not read.
     pub schema_version: u64,
@@ -42,6 +45,7 @@ pub struct Report {
 
 /// The program that measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tool {
     /// Its name.
     pub name: String,
@@ -53,6 +57,7 @@ pub struct Tool {
 
 /// The machine. Of its owner it says nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Host {
     /// Model name of the processor; null if unknown.
     pub cpu: Option<String>,
@@ -70,6 +75,7 @@ pub struct Host {
 
 /// All levels on one data set under one protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Run {
     /// The data set.
     pub dataset: DatasetInfo,
@@ -77,6 +83,8 @@ pub struct Run {
     pub protocol: String,
     /// The tokenizer that ran.
     pub tokenizer: TokenizerInfo,
+    /// Where the thresholds of `binary` come from; null if there are none.
+    pub threshold_from: Option<ThresholdSource>,
     /// One for each model file, in the order asked. All have the same layers.
     pub levels: Vec<Level>,
     /// Similarities from other text models.
@@ -87,6 +95,7 @@ pub struct Run {
 
 /// The data set of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DatasetInfo {
     /// Its name.
     pub name: String,
@@ -98,12 +107,16 @@ pub struct DatasetInfo {
     pub n_pairs: u64,
     /// Pairs labelled 1 if all labels are 0 or 1, else null.
     pub n_positive: Option<u64>,
+    /// Largest Spearman that similarities without ties can reach against these labels, whose ties
+    /// keep it below 1; null if the labels are all equal.
+    pub max_spearman: Option<f64>,
     /// `hf` (punctuation cut off), `raw` or `unknown`.
     pub text_variant: String,
 }
 
 /// The tokenizer of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TokenizerInfo {
     /// Its kind, such as `rwkv-world` or `gpt2`.
     pub kind: String,
@@ -113,8 +126,23 @@ pub struct TokenizerInfo {
     pub matches_model: bool,
 }
 
+/// Pairs that chose the thresholds of a run: those that are right most often on them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ThresholdSource {
+    /// Name of the data set.
+    pub name: String,
+    /// Its split; null if unknown.
+    pub split: Option<String>,
+    /// SHA-256 of the whole file, lower-case hex.
+    pub file_sha256: String,
+    /// Pairs that were used.
+    pub n_pairs: u64,
+}
+
 /// One model file measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Level {
     /// Preset, such as `q4_k`.
     pub preset: String,
@@ -140,6 +168,7 @@ pub struct Level {
 
 /// Quality of one layer's embeddings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Layer {
     /// `0` for the stream after block 0, .., or `final` for the output norm.
     pub layer: String,
@@ -149,14 +178,29 @@ pub struct Layer {
     pub spearman_ci95: Option<[f64; 2]>,
     /// Pearson of the same.
     pub pearson: Option<f64>,
+    /// The labels as a decision; null if they are not binary or no threshold was chosen.
+    pub binary: Option<Binary>,
     /// Spearman less that of the reference level; null for the reference itself.
     pub delta_spearman: Option<Delta>,
     /// Likeness to the reference level's embeddings; null for the reference itself.
     pub fidelity: Option<Fidelity>,
 }
 
+/// Binary labels told from cosines by a threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Binary {
+    /// Pairs with this cosine or more are called positive; chosen on `threshold_from`.
+    pub threshold: f64,
+    /// Share of the pairs that are called rightly.
+    pub accuracy: f64,
+    /// F1 of the positive label.
+    pub f1: f64,
+}
+
 /// A difference to the reference level.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Delta {
     /// The difference.
     pub value: f64,
@@ -168,6 +212,7 @@ pub struct Delta {
 
 /// Likeness of a level's embeddings to the reference level's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Fidelity {
     /// Mean over texts of the cosine of the two embeddings.
     pub mean_cosine: Option<f64>,
@@ -179,6 +224,7 @@ pub struct Fidelity {
 
 /// How fast a level ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Speed {
     /// Tokens of one pass over the data set.
     pub tokens: u64,
@@ -200,12 +246,15 @@ pub struct Speed {
     pub device: String,
     /// Most tokens in one batch.
     pub batch_tokens: u64,
+    /// Most texts in one batch; null for as many as fit.
+    pub texts_at_once: Option<u64>,
     /// Layers that were computed: the highest asked, plus one.
     pub layers_computed: u64,
 }
 
 /// What a level needed in memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Memory {
     /// Device that held it.
     pub device: String,
@@ -225,6 +274,7 @@ pub struct Memory {
 
 /// Another text model on the same pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Baseline {
     /// Its name: `glove`.
     pub name: String,
@@ -240,6 +290,7 @@ pub struct Baseline {
 
 /// A similarity that knows nothing of meaning, on the same pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Control {
     /// `random-token-vectors`, `word-jaccard` or `length-difference`.
     pub name: String,
@@ -249,6 +300,49 @@ pub struct Control {
     pub spearman_range: Option<[f64; 2]>,
     /// The seeds; empty for a control without chance.
     pub seeds: Vec<u64>,
+}
+
+impl Run {
+    /// The level that the others are compared with; `None` if it failed.
+    pub fn reference(&self) -> Option<&Level> {
+        self.levels.iter().find(|level| level.is_reference())
+    }
+
+    /// The layer at which levels are best compared: where the reference is best. The levels' own
+    /// best layers would flatter each of them. `None` if the reference failed.
+    pub fn compared_layer(&self) -> Option<&str> {
+        let reference = self.reference()?;
+        let best = reference.best().map(|(layer, _)| layer).or(reference.layers.last())?;
+        Some(&best.layer)
+    }
+}
+
+impl Memory {
+    /// Bytes of weights, compute and state; 0 where unknown.
+    pub fn parts(&self) -> [f64; 3] {
+        [self.weights_bytes, self.compute_bytes, self.state_bytes]
+            .map(|bytes| bytes.unwrap_or(0) as f64)
+    }
+}
+
+impl Level {
+    /// The layer of this name.
+    pub fn layer(&self, name: &str) -> Option<&Layer> {
+        self.layers.iter().find(|layer| layer.layer == name)
+    }
+
+    /// True for the level that others are compared with: measured, and compared with none itself.
+    pub fn is_reference(&self) -> bool {
+        let compared = |layer: &Layer| layer.delta_spearman.is_some() || layer.fidelity.is_some();
+        !self.layers.is_empty() && !self.layers.iter().any(compared)
+    }
+
+    /// The layer with the highest Spearman and that value, the first of equals; `None` if none is
+    /// defined.
+    pub fn best(&self) -> Option<(&Layer, f64)> {
+        let defined = self.layers.iter().filter_map(|layer| Some((layer, layer.spearman?)));
+        defined.reduce(|best, other| if other.1 > best.1 { other } else { best })
+    }
 }
 
 impl Report {

@@ -13,7 +13,7 @@ use super::report::{Baseline, Control, Fidelity, Layer, Level, Memory, Report, R
 /// With more layers than this only the best and the last are shown.
 const MAX_LAYERS: usize = 8;
 /// What the columns of the level table are.
-const LEGEND: &str = "L1, final, ..: Spearman against the labels; fidelity: lowest mean cosine to \
+const LEGEND: &str = "*: highest Spearman; L1, final, ..: Spearman against the labels; fidelity: lowest mean cosine to \
                       the reference level; MB: 1,000,000 bytes";
 
 /// The whole report.
@@ -28,7 +28,12 @@ pub fn render(report: &Report) -> String {
         }
         text.push_str(&render_run(report, run));
     }
-    text
+    printable(text)
+}
+
+/// A report may come from anyone: what would steer a terminal is shown as a mark.
+pub(super) fn printable(text: String) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 fn render_run(report: &Report, run: &Run) -> String {
@@ -78,8 +83,11 @@ fn levels(run: &Run) -> String {
         header.push("device MB".into());
     }
     let mut table = table(header);
+    let best = best_level(run);
     for level in &run.levels {
-        let mut row = vec![level.preset.clone(), format!("{:.2}", level.bits_per_weight)];
+        let mark = if best.is_some_and(|best| std::ptr::eq(best, level)) { " *" } else { "" };
+        let mut row =
+            vec![format!("{}{mark}", level.preset), format!("{:.2}", level.bits_per_weight)];
         row.push(megabytes(Some(level.file_bytes)));
         row.extend(shown.cells(level));
         row.push(fidelity(level));
@@ -98,6 +106,13 @@ fn levels(run: &Run) -> String {
     finish(table)
 }
 
+/// The level with the highest Spearman of all; `None` where there is nothing to choose from.
+fn best_level(run: &Run) -> Option<&Level> {
+    let known = run.levels.iter().filter_map(|level| Some((level, level.best()?.1)));
+    let best = known.reduce(|best, other| if other.1 > best.1 { other } else { best })?;
+    (run.levels.len() > 1).then_some(best.0)
+}
+
 /// Baselines and controls.
 fn others(run: &Run) -> String {
     let header = ["no model", "Spearman", "95 % interval or range", "unknown words"];
@@ -114,6 +129,12 @@ fn others(run: &Run) -> String {
         table.add_row([name, four(*spearman), pair(*spearman_range), "-".to_string()]);
     }
     finish(table)
+}
+
+/// Data set, split and protocol.
+pub(super) fn place(run: &Run) -> String {
+    let split = run.dataset.split.as_ref().map_or(String::new(), |split| format!(" {split}"));
+    format!("{}{split}, {} protocol", run.dataset.name, run.protocol)
 }
 
 /// Which layers have a column.
@@ -148,9 +169,9 @@ impl ShownLayers {
         match self {
             Self::All(names) => names.iter().map(|name| cell(named(name))).collect(),
             Self::BestAndLast(last) => {
-                let best = best_layer(level);
-                let best = best
-                    .map(|layer| format!("{} {}", column_name(&layer.layer), four(layer.spearman)));
+                let best = level
+                    .best()
+                    .map(|(layer, rho)| format!("{} {rho:.4}", column_name(&layer.layer)));
                 vec![best.unwrap_or_else(dash), cell(named(last))]
             }
         }
@@ -166,13 +187,6 @@ fn column_name(layer: &str) -> String {
     }
 }
 
-fn best_layer(level: &Level) -> Option<&Layer> {
-    let key = |layer: &Layer| layer.spearman.unwrap_or(f64::NEG_INFINITY);
-    let defined = level.layers.iter().filter(|layer| layer.spearman.is_some());
-    // The first of equals.
-    defined.reduce(|best, layer| if key(layer) > key(best) { layer } else { best })
-}
-
 /// The lowest mean cosine over the layers; a level without any is the reference or was not compared.
 fn fidelity(level: &Level) -> String {
     let cosines = level.layers.iter().filter_map(|layer| layer.fidelity.as_ref());
@@ -184,7 +198,7 @@ fn device_peak(level: &Level) -> Option<u64> {
     level.memory.as_ref().and_then(|memory| memory.device_peak_bytes)
 }
 
-fn table(header: Vec<String>) -> Table {
+pub(super) fn table(header: Vec<String>) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
     table.set_content_arrangement(ContentArrangement::Disabled);
@@ -193,18 +207,18 @@ fn table(header: Vec<String>) -> Table {
 }
 
 /// Numbers to the right.
-fn finish(mut table: Table) -> String {
+pub(super) fn finish(mut table: Table) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.to_string() + "\n"
 }
 
-fn four(value: Option<f64>) -> String {
+pub(super) fn four(value: Option<f64>) -> String {
     or_dash(value.as_ref(), |value| format!("{value:.4}"))
 }
 
-fn pair(interval: Option<[f64; 2]>) -> String {
+pub(super) fn pair(interval: Option<[f64; 2]>) -> String {
     or_dash(interval.as_ref(), |[low, high]| format!("{low:.4} to {high:.4}"))
 }
 
@@ -216,6 +230,6 @@ fn or_dash<T>(value: Option<&T>, show: impl Fn(&T) -> String) -> String {
     value.map_or_else(dash, show)
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "-".to_string()
 }

@@ -4,21 +4,21 @@ use std::ptr::NonNull;
 
 use ggml_sys as sys;
 
+use super::cpu::CpuBackend;
 use super::graph::{Graph, Node};
 use crate::error::{Error, Result};
 
 /// A CPU backend with threads of its own, and the graph it is loaded with.
 #[derive(Debug)]
 pub struct Executor {
-    backend: NonNull<sys::ggml_backend>,
-    threads: NonNull<sys::ggml_threadpool>,
+    backend: CpuBackend,
     allocator: NonNull<sys::ggml_gallocr>,
     n_threads: usize,
     graph: Option<Graph>,
 }
 
-// SAFETY: backend, threads and allocator are owned by this value alone and have no thread
-// affinity; ggml starts every run from whichever thread calls it.
+// SAFETY: backend and allocator are owned by this value alone and have no thread affinity; ggml
+// starts every run from whichever thread calls it.
 unsafe impl Send for Executor {}
 
 impl Executor {
@@ -28,20 +28,11 @@ impl Executor {
             let most = sys::GGML_MAX_N_THREADS;
             return Err(Error::argument(format!("{n_threads} threads: give 1 to {most}")));
         }
-        super::silence_log();
-        let failed = || Error::self_check("ggml cannot start its CPU backend");
-        // SAFETY: each call takes only values; each result is checked before the next uses it,
-        // and owned by the value returned, whose drop frees all three.
-        unsafe {
-            let backend = NonNull::new(sys::ggml_backend_cpu_init()).ok_or_else(failed)?;
-            let mut params = sys::ggml_threadpool_params_default(n_threads as i32);
-            let threads = NonNull::new(sys::ggml_threadpool_new(&mut params)).ok_or_else(failed)?;
-            sys::ggml_backend_cpu_set_n_threads(backend.as_ptr(), n_threads as i32);
-            sys::ggml_backend_cpu_set_threadpool(backend.as_ptr(), threads.as_ptr());
-            let allocator = sys::ggml_gallocr_new(sys::ggml_backend_cpu_buffer_type());
-            let allocator = NonNull::new(allocator).ok_or_else(failed)?;
-            Ok(Self { backend, threads, allocator, n_threads, graph: None })
-        }
+        let backend = CpuBackend::new(n_threads)?;
+        // SAFETY: the buffer type is a static of ggml.
+        let allocator = unsafe { sys::ggml_gallocr_new(sys::ggml_backend_cpu_buffer_type()) };
+        let allocator = NonNull::new(allocator).expect("ggml allocates a small object");
+        Ok(Self { backend, allocator, n_threads, graph: None })
     }
 
     /// Number of threads.
@@ -140,12 +131,8 @@ impl Executor {
 impl Drop for Executor {
     fn drop(&mut self) {
         self.graph = None;
-        // SAFETY: all three are owned here alone and freed once, the backend before its threads.
-        unsafe {
-            sys::ggml_gallocr_free(self.allocator.as_ptr());
-            sys::ggml_backend_free(self.backend.as_ptr());
-            sys::ggml_threadpool_free(self.threads.as_ptr());
-        }
+        // SAFETY: the allocator is owned here alone and freed once.
+        unsafe { sys::ggml_gallocr_free(self.allocator.as_ptr()) };
     }
 }
 
@@ -155,7 +142,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ggml::{MappedTensors, StateTensors};
+    use crate::ggml::{MappedTensors, Products, StateTensors};
     use crate::mmap::Mmap;
     use crate::shape::Shape;
 
@@ -164,7 +151,7 @@ mod tests {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         let weights = MappedTensors::new(Arc::new(Mmap::open(&manifest).unwrap()), &[]);
         let state = StateTensors::new(&[Shape::new(&[1]).unwrap()]).unwrap();
-        let mut graph = Graph::new(8, Arc::new(weights), Arc::new(state));
+        let mut graph = Graph::new(8, Arc::new(weights), Arc::new(state), Products::Own);
         let x = graph.input_f32(Shape::new(&[n]).unwrap());
         let y = graph.scale(x, 2.0);
         graph.output(y);

@@ -11,7 +11,7 @@ use ggml_sys as sys;
 
 use super::arena::Arena;
 use super::pool::{pool_segments, SegmentPool};
-use super::product;
+use super::product::{self, Products};
 use super::tensors::{MappedTensors, StateTensors};
 use super::TensorType;
 use crate::matmul::{Activations, Format, TILE_TOKENS};
@@ -29,6 +29,7 @@ pub struct Graph {
     nodes: Vec<NonNull<sys::ggml_tensor>>,
     weights: Arc<MappedTensors>,
     state: Arc<StateTensors>,
+    products: Products,
 }
 
 // SAFETY: the graph and its arena are owned by this value; the weights and the state it points to
@@ -37,12 +38,18 @@ unsafe impl Send for Graph {}
 
 impl Graph {
     /// An empty graph with room for `n_nodes` operations.
-    pub fn new(n_nodes: usize, weights: Arc<MappedTensors>, state: Arc<StateTensors>) -> Self {
+    pub fn new(
+        n_nodes: usize,
+        weights: Arc<MappedTensors>,
+        state: Arc<StateTensors>,
+        products: Products,
+    ) -> Self {
         let arena = Arena::new(n_nodes, n_nodes);
         // SAFETY: the arena was made with room for a graph of this size.
         let graph = unsafe { sys::ggml_new_graph_custom(arena.as_ptr(), n_nodes, false) };
         let graph = NonNull::new(graph).expect("room was reserved");
-        Self { arena, graph, capacity: n_nodes, nodes: Vec::with_capacity(n_nodes), weights, state }
+        let nodes = Vec::with_capacity(n_nodes);
+        Self { arena, graph, capacity: n_nodes, nodes, weights, state, products }
     }
 
     /// Dimensions of `node`.
@@ -96,6 +103,9 @@ impl Graph {
 
     /// The format of a contiguous matrix for which there is a product of our own.
     fn format(&self, w: Node) -> Option<Format> {
+        if self.products == Products::Ggml {
+            return None;
+        }
         let tensor = self.tensor(w);
         // SAFETY: the tensor is alive; the call only reads its strides.
         let contiguous = unsafe { sys::ggml_is_contiguous(tensor) };

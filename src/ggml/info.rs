@@ -17,36 +17,20 @@ pub fn version() -> String {
     }
 }
 
-/// Instruction sets that ggml's CPU backend was compiled for: `avx2 fma avx512 vnni`.
+/// Instruction sets that ggml's CPU backend was compiled for: `avx2 fma avx512-vnni`.
 pub fn isa() -> String {
-    type Probe = unsafe extern "C" fn() -> std::ffi::c_int;
-    let probes: [(&str, Probe); 16] = [
-        ("sse3", sys::ggml_cpu_has_sse3),
-        ("ssse3", sys::ggml_cpu_has_ssse3),
-        ("avx", sys::ggml_cpu_has_avx),
-        ("avx2", sys::ggml_cpu_has_avx2),
-        ("f16c", sys::ggml_cpu_has_f16c),
-        ("fma", sys::ggml_cpu_has_fma),
-        ("avx-vnni", sys::ggml_cpu_has_avx_vnni),
-        ("avx512", sys::ggml_cpu_has_avx512),
-        ("avx512-vbmi", sys::ggml_cpu_has_avx512_vbmi),
-        ("avx512-vnni", sys::ggml_cpu_has_avx512_vnni),
-        ("avx512-bf16", sys::ggml_cpu_has_avx512_bf16),
-        ("amx-int8", sys::ggml_cpu_has_amx_int8),
-        ("neon", sys::ggml_cpu_has_neon),
-        ("dotprod", sys::ggml_cpu_has_dotprod),
-        ("i8mm", sys::ggml_cpu_has_matmul_int8),
-        ("sve", sys::ggml_cpu_has_sve),
-    ];
-    // SAFETY: the probes take nothing and return constants of the build.
-    let has = |probe: &Probe| unsafe { probe() } != 0;
-    let found: Vec<_> = probes.iter().filter(|(_, p)| has(p)).map(|(name, _)| *name).collect();
-    if found.is_empty() {
-        "baseline".into()
-    } else {
-        found.join(" ")
+    let known = |name: &String| !NOT_INSTRUCTIONS.contains(&name.as_str());
+    let found = super::cpu::features().unwrap_or_default().into_iter().filter(known);
+    let names: Vec<_> = found.map(|name| name.to_lowercase().replace('_', "-")).collect();
+    match names.is_empty() {
+        true => "baseline".into(),
+        false => names.join(" "),
     }
 }
+
+/// What ggml lists beside instruction sets.
+const NOT_INSTRUCTIONS: [&str; 8] =
+    ["SVE_CNT", "RVV_VLEN", "LLAMAFILE", "ACCELERATE", "CPU_HBM", "OPENMP", "KLEIDIAI", "REPACK"];
 
 /// Keeps ggml from writing to stderr: the library prints nothing.
 pub(super) fn silence_log() {

@@ -6,6 +6,7 @@
 //! reach this layer, and become an [`Error`](crate::Error) there. No raw pointer leaves this room.
 
 mod arena;
+mod cpu;
 mod executor;
 mod graph;
 mod info;
@@ -20,6 +21,7 @@ pub use graph::{Graph, Node};
 use info::silence_log;
 pub use info::{isa, version};
 pub use pool::SegmentPool;
+pub use product::{format_of, Products};
 pub use rows::{all_finite, quantize, requires_importance, to_f32};
 pub use tensor_type::TensorType;
 pub use tensors::{MappedTensor, MappedTensors, StateTensors};

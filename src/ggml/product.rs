@@ -8,15 +8,26 @@ use std::slice;
 use ggml_sys as sys;
 
 use super::TensorType;
-use crate::matmul::{multiply, Activations, Format, Machine, Matrix, Scratch, PANEL_ROWS};
+use crate::matmul::{multiply, put, Activations, Format, Machine, Matrix, Scratch};
+
+/// Whose matrix products a graph runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Products {
+    /// Those of [`matmul`](crate::matmul), where this processor and the tensor type have them,
+    /// else ggml's.
+    #[default]
+    Own,
+    /// ggml's.
+    Ggml,
+}
 
 thread_local! {
     /// Each thread of ggml keeps the memory of its panel.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// The format of `ty`, where this processor has products for it.
-pub(super) fn format_of(ty: TensorType) -> Option<Format> {
+/// The format of `ty`, where this processor has products of our own for it.
+pub fn format_of(ty: TensorType) -> Option<Format> {
     Machine::detect()?;
     Some(match ty {
         TensorType::F32 => Format::F32,
@@ -52,6 +63,7 @@ pub(super) unsafe extern "C" fn prepare(
     nth: c_int,
     userdata: *mut c_void,
 ) {
+    let machine = Machine::detect().expect("the operation is made where there is one");
     // SAFETY: per the contract above the tensors and their data are alive during the call and have
     // the stated shapes; the source is not written meanwhile. Each thread makes slices of its own
     // rows of the output only, so no two overlap.
@@ -64,7 +76,7 @@ pub(super) unsafe extern "C" fn prepare(
         for row in n * ith / nth..n * (ith + 1) / nth {
             let values = slice::from_raw_parts(x.data.cast::<f32>().add(row * n_in), n_in);
             let out = (*dst).data.cast::<u8>().add(row * row_bytes);
-            activations.prepare(values, slice::from_raw_parts_mut(out, row_bytes));
+            activations.prepare(machine, values, slice::from_raw_parts_mut(out, row_bytes));
         }
     }
 }
@@ -95,21 +107,14 @@ pub(super) unsafe extern "C" fn product(
         let size = n * format.activations().row_bytes(n_in);
         let activations = slice::from_raw_parts(x.data.cast::<u8>(), size);
         let y = (*dst).data.cast::<f32>();
-        let n_panels = n_out.div_ceil(PANEL_ROWS);
-        let (ith, nth) = (ith as usize, nth as usize);
-        let (from, to) = (n_panels * ith / nth, n_panels * (ith + 1) / nth);
-        let rows = from * PANEL_ROWS..n_out.min(to * PANEL_ROWS);
+        let rows = matrix.share(ith as usize, nth as usize);
         if rows.is_empty() {
             return;
         }
         SCRATCH.with_borrow_mut(|scratch| {
             multiply(machine, matrix, rows, activations, n, scratch, |token, row, sums, add| {
                 let out = slice::from_raw_parts_mut(y.add(token * n_out + row), sums.len());
-                if add {
-                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-                } else {
-                    out.copy_from_slice(sums);
-                }
+                put(sums, add, out);
             });
         });
     }

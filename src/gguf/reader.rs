@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::header::{self, Header};
 use super::{Array, TensorInfo, Value};
 use crate::error::{Error, Result};
-use crate::mmap::Mmap;
+use crate::mmap::{Access, Mmap};
 
 /// A GGUF file: its header checked and decoded, its data mapped. Can be shared between threads.
 #[derive(Debug)]
@@ -21,10 +21,15 @@ pub struct GgufFile {
 }
 
 impl GgufFile {
-    /// Opens `path` and checks everything but the weights themselves. The file must not change
+    /// Maps `path` and checks everything but the weights themselves. The file must not change
     /// while it is open.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = Arc::new(Mmap::open(path)?);
+        Self::open_with(path, Access::Map)
+    }
+
+    /// The same with a choice of how the file gets into memory.
+    pub fn open_with(path: &Path, access: Access) -> Result<Self> {
+        let map = Arc::new(Mmap::open_with(path, access)?);
         let header = header::scan(&map, map.len() as u64).map_err(|fault| fault.in_file(path))?;
         let names = header.tensors.iter().map(|tensor| tensor.name.clone());
         let by_name = names.zip(0..).collect();
@@ -93,7 +98,12 @@ impl GgufFile {
         Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// The mapped file.
+    /// Fails if the file was written to or shortened while it was mapped.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.map.check_unchanged(&self.path)
+    }
+
+    /// The file in memory.
     pub(crate) fn map(&self) -> &Arc<Mmap> {
         &self.map
     }

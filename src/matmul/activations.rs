@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::Machine;
 use crate::simd::tiles::{LevelsRow, SUPERBLOCK};
-use crate::simd::{dispatch, InstructionSet, Kernel, Lanes, ROUNDER};
 
 /// Rows begin at multiples of this many bytes.
 const ALIGN: usize = 64;
@@ -38,32 +38,29 @@ impl Activations {
 
     /// Prepares one row. Panics unless `out` is its size and begins at a multiple of four bytes;
     /// `Float` rows need no preparing.
-    pub fn prepare(self, row: &[f32], out: &mut [u8]) {
-        assert_eq!(out.len(), self.row_bytes(row.len()), "bytes of {} activations", row.len());
-        let set = InstructionSet::best();
+    pub fn prepare(self, machine: Machine, row: &[f32], out: &mut [u8]) {
+        let n = row.len();
+        assert_eq!(out.len(), self.row_bytes(n), "bytes of {n} activations");
         match self {
             Self::Float => out.copy_from_slice(bytemuck::cast_slice(row)),
             Self::Wide => {
-                let (quants, rest) = out.split_at_mut(2 * row.len());
-                let mut scale = 0.0;
-                let quants: &mut [i16] = bytemuck::cast_slice_mut(quants);
-                dispatch(set, Round { row, quants, scale: &mut scale, max: 32767.0 });
+                let (quants, rest) = out.split_at_mut(2 * n);
+                let scale = machine.round_wide(row, bytemuck::cast_slice_mut(quants));
                 rest[..4].copy_from_slice(&scale.to_ne_bytes());
             }
             Self::Levels { block } => {
-                assert!(row.len().is_multiple_of(SUPERBLOCK), "{} activations", row.len());
-                let (quants, rest) = out.split_at_mut(row.len());
-                let (scales, rest) = rest.split_at_mut(row.len() / SUPERBLOCK * 4);
-                let sums = &mut rest[..row.len() / block * 2];
+                assert!(n.is_multiple_of(SUPERBLOCK), "{n} activations");
+                let (quants, rest) = out.split_at_mut(n);
+                let (scales, rest) = rest.split_at_mut(n / SUPERBLOCK * 4);
                 let quants: &mut [i8] = bytemuck::cast_slice_mut(quants);
                 let scales: &mut [f32] = bytemuck::cast_slice_mut(scales);
-                let parts = row.chunks_exact(SUPERBLOCK).zip(quants.chunks_exact_mut(SUPERBLOCK));
-                for ((row, quants), scale) in parts.zip(scales) {
-                    dispatch(set, Round { row, quants, scale, max: 127.0 });
-                }
-                let sums: &mut [i16] = bytemuck::cast_slice_mut(sums);
-                for (sum, quants) in sums.iter_mut().zip(quants.chunks_exact(block)) {
-                    *sum = quants.iter().map(|&quant| i16::from(quant)).sum();
+                let sums: &mut [i16] = bytemuck::cast_slice_mut(&mut rest[..n / block * 2]);
+                let parts = row
+                    .chunks_exact(SUPERBLOCK)
+                    .zip(quants.chunks_exact_mut(SUPERBLOCK))
+                    .zip(scales.iter_mut().zip(sums.chunks_exact_mut(SUPERBLOCK / block)));
+                for ((row, quants), (scale, sums)) in parts {
+                    *scale = machine.round_levels(row, quants, sums);
                 }
             }
         }
@@ -97,58 +94,4 @@ impl LevelsRow<'_> {
 pub(super) fn wide_row(row: &[u8], n: usize) -> (&[i16], f32) {
     let (quants, rest) = row.split_at(2 * n);
     (bytemuck::cast_slice(quants), f32::from_ne_bytes(rest[..4].try_into().expect("four bytes")))
-}
-
-/// A whole number that a rounded activation becomes.
-trait Quant: Copy {
-    fn of(rounded: f32) -> Self;
-}
-
-impl Quant for i8 {
-    #[inline(always)]
-    fn of(rounded: f32) -> Self {
-        rounded as Self
-    }
-}
-
-impl Quant for i16 {
-    #[inline(always)]
-    fn of(rounded: f32) -> Self {
-        rounded as Self
-    }
-}
-
-/// Rounds a row to whole numbers of magnitude `max`; the row is `quants` times `scale`.
-struct Round<'a, Q> {
-    row: &'a [f32],
-    quants: &'a mut [Q],
-    scale: &'a mut f32,
-    max: f32,
-}
-
-impl<Q: Quant> Kernel for Round<'_, Q> {
-    #[inline(always)]
-    fn run<L: Lanes, Wide: Lanes>(self) {
-        // Sixteen maxima side by side, for registers of any width.
-        let mut largest = [0f32; 16];
-        let mut poison = [0f32; 16];
-        for part in self.row.chunks(16) {
-            for ((largest, poison), &value) in largest.iter_mut().zip(&mut poison).zip(part) {
-                let magnitude = value.abs();
-                *largest = if magnitude > *largest { magnitude } else { *largest };
-                // Zero, or NaN for a value that is not finite.
-                *poison += value * 0.0;
-            }
-        }
-        let largest = largest.into_iter().fold(0f32, f32::max);
-        let poison: f32 = poison.into_iter().sum();
-        // A row so small that the quotient is not finite is zero.
-        let inverse = self.max / largest;
-        let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-        for (quant, &value) in self.quants.iter_mut().zip(self.row) {
-            let value = (value * inverse).clamp(-self.max, self.max);
-            *quant = Q::of((value + ROUNDER) - ROUNDER);
-        }
-        *self.scale = if inverse == 0.0 { 0.0 } else { 1.0 / inverse } + poison;
-    }
 }

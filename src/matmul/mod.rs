@@ -1,7 +1,7 @@
 //! Matrix products over quantized rows where they lie: `y = W x` for many tokens at once.
 //!
 //! In: rows of a tensor type as a GGUF holds them, f32 activations. Out: f32 sums. Sixteen rows are
-//! unpacked into a panel, the panel meets all tokens, the next sixteen follow: a second copy of the
+//! unpacked into a panel, a few panels meet all tokens, the next few follow: a second copy of the
 //! weights never exists. Activations of quantized types are rounded first ([`Activations`]): to
 //! eight bits with a scale for each 256 for K-quants, as ggml does, to sixteen bits for Q8_0.
 //!
@@ -10,13 +10,16 @@
 
 mod activations;
 mod decode;
+mod fill;
 mod panels;
 
 pub use activations::Activations;
-pub use panels::Scratch;
+pub use fill::Scratch;
+
+pub use crate::simd::tiles::{Arithmetic, TileMachine as Machine, PANEL_ROWS, TILE_TOKENS};
+use std::ops::Range;
 
 use crate::simd::tiles::{LevelsShape, SUPERBLOCK, WIDE_BLOCK};
-pub use crate::simd::tiles::{TileMachine as Machine, PANEL_ROWS, TILE_TOKENS};
 
 /// A tensor type that has a product here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +65,15 @@ impl Format {
             Some(shape) => Activations::Levels { block: shape.block() },
             None if matches!(self, Self::Q8_0) => Activations::Wide,
             None => Activations::Float,
+        }
+    }
+
+    /// What its products compute with.
+    pub const fn arithmetic(self) -> Arithmetic {
+        match self.activations() {
+            Activations::Float => Arithmetic::Float,
+            Activations::Wide => Arithmetic::Int16,
+            Activations::Levels { .. } => Arithmetic::Int8,
         }
     }
 
@@ -121,13 +133,35 @@ impl<'a> Matrix<'a> {
         Self { format, bytes, n_in, row_bytes }
     }
 
+    /// What its activations must be brought to.
+    pub fn activations(&self) -> Activations {
+        self.format.activations()
+    }
+
     /// Number of rows.
     pub fn n_out(&self) -> usize {
         self.bytes.len() / self.row_bytes
     }
 
+    /// The rows of whole panels that fall to thread `i` of `n`; none if there are fewer panels.
+    pub fn share(&self, i: usize, n: usize) -> Range<usize> {
+        let n_panels = self.n_out().div_ceil(PANEL_ROWS);
+        let end = |i: usize| self.n_out().min(n_panels * i / n * PANEL_ROWS);
+        end(i)..end(i + 1)
+    }
+
     fn row(&self, row: usize) -> &'a [u8] {
         &self.bytes[row * self.row_bytes..][..self.row_bytes]
+    }
+}
+
+/// Stores what [`multiply`] hands over, or adds it. Panics if the lengths differ.
+pub fn put(sums: &[f32], add: bool, out: &mut [f32]) {
+    if add {
+        assert_eq!(sums.len(), out.len(), "sums of as many rows");
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+    } else {
+        out.copy_from_slice(sums);
     }
 }
 
@@ -140,7 +174,7 @@ impl<'a> Matrix<'a> {
 pub fn multiply(
     machine: Machine,
     matrix: Matrix<'_>,
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
     activations: &[u8],
     n_tokens: usize,
     scratch: &mut Scratch,

@@ -14,6 +14,14 @@ pub enum Layer {
 }
 
 impl Layer {
+    /// Blocks of a model of `n_layer` that have to run for it.
+    pub fn n_blocks(self, n_layer: usize) -> usize {
+        match self {
+            Self::Block(il) => il + 1,
+            Self::Final => n_layer,
+        }
+    }
+
     /// Fails if a model of `n_layer` layers has no such place.
     pub(super) fn check(self, n_layer: usize) -> Result<()> {
         match self {
@@ -95,6 +103,16 @@ impl LayerSelection {
         layers.sort_unstable();
         layers.dedup();
         Ok(layers)
+    }
+}
+
+impl From<&[Layer]> for LayerSelection {
+    fn from(layers: &[Layer]) -> Self {
+        let item = |layer: &Layer| match *layer {
+            Layer::Block(il) => Item::Index(il),
+            Layer::Final => Item::Final,
+        };
+        Self(layers.iter().map(item).collect())
     }
 }
 

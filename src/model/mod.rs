@@ -17,13 +17,14 @@ use crate::arch::{keys, Hparams};
 use crate::error::{Error, Result};
 use crate::ggml::MappedTensors;
 use crate::gguf::GgufFile;
+use crate::mmap::Access;
 use crate::tokenizer::{Tokenizer, WorldVocab};
 
 pub use layers::{Layer, LayerSelection};
 pub use session::{InputSquares, Pooled, Session, SessionOptions, Workload};
 use weights::{Resolved, Weights};
 
-pub use crate::ggml::SegmentPool;
+pub use crate::ggml::{Products, SegmentPool};
 
 /// A model of one GGUF file: immutable, to be shared between threads.
 #[derive(Debug)]
@@ -40,8 +41,14 @@ impl Model {
     /// Maps `path` and checks that it is an RWKV-6 model: keys, every tensor's shape and type.
     /// Reads no weight. The file must not change while the model lives.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, Access::Map)
+    }
+
+    /// The same with a choice of how the file gets into memory. With [`Access::Read`] it may
+    /// change, and takes as much memory as it is long.
+    pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         let path = path.as_ref();
-        let file = GgufFile::open(path)?;
+        let file = GgufFile::open_with(path, access)?;
         let architecture = file.required_str(keys::ARCHITECTURE)?;
         if architecture != keys::RWKV6 {
             let what = format!("architecture {architecture:?}; only rwkv6 (Finch) can be run");

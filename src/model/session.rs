@@ -6,7 +6,7 @@ use super::rwkv6::{self, GraphShape, Io};
 use super::stream::{Chunk, Packer, ROW_STEP};
 use super::{Layer, Model, SegmentPool};
 use crate::error::{Error, Result};
-use crate::ggml::{Executor, Graph, StateTensors};
+use crate::ggml::{Executor, Graph, Products, StateTensors};
 
 /// How a session runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +18,14 @@ pub struct SessionOptions {
     pub batch_tokens: usize,
     /// Sequences in flight.
     pub n_lanes: usize,
+    /// Whose matrix products run.
+    pub products: Products,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
         let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { n_threads, batch_tokens: 512, n_lanes: 1 }
+        Self { n_threads, batch_tokens: 512, n_lanes: 1, products: Products::Own }
     }
 }
 
@@ -292,6 +294,8 @@ impl Session {
         self.executor.set_f32(io.keep, &keep);
         self.executor.set_i32(io.segments, &segments);
         self.executor.compute()?;
+        // Weights that changed while they were used gave numbers that mean nothing.
+        self.model.file().check_unchanged()?;
         let n_tokens = chunk.keep.iter().filter(|&&keep| keep).count() as u64;
         self.workload.tokens += n_tokens;
         self.workload.padding += chunk.keep.len() as u64 - n_tokens;
@@ -305,7 +309,8 @@ impl Session {
         self.loaded = None;
         let n_nodes = rwkv6::n_nodes(self.model.hparams().n_layer);
         let weights = Arc::clone(&self.model.tensors);
-        let mut graph = Graph::new(n_nodes, weights, Arc::clone(&self.state));
+        let mut graph =
+            Graph::new(n_nodes, weights, Arc::clone(&self.state), self.options.products);
         let io = rwkv6::build(&self.model, &mut graph, &shape);
         self.executor.load(graph)?;
         self.loaded = Some((shape, io));

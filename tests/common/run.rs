@@ -29,7 +29,7 @@ pub fn one_thread() -> SessionOptions {
 
 /// One thread.
 pub fn session(batch_tokens: usize, n_lanes: usize) -> SessionOptions {
-    SessionOptions { n_threads: 1, batch_tokens, n_lanes }
+    SessionOptions { n_threads: 1, batch_tokens, n_lanes, ..Default::default() }
 }
 
 /// An embedder of every layer.

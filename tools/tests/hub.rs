@@ -86,6 +86,43 @@ fn eval_takes_a_hub_id_and_a_data_set_by_name() {
     }
 }
 
+/// The command as the README has it: from nothing, then offline, then from nothing while the
+/// connection is cut in the middle of the weights.
+#[test]
+fn eval_runs_from_an_empty_cache_offline_and_through_a_cut() {
+    let home = tempfile::tempdir().unwrap();
+    let server = hub(home.path());
+    let args = ["eval", ID, "--preset", "f16", "--preset", "q4_k", "--dataset", "mrpc"];
+    // What the table says of quality: the columns up to the fidelity. The others tell of speed.
+    let eval = |home: &Path, offline: bool| {
+        let output = rwkvq(&server, home, offline, &args);
+        assert_success(&output);
+        let text = String::from_utf8(output.stderr).unwrap();
+        let rows = text.lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
+        // The best one has a mark behind its name.
+        let is_level = |name: &str| ["f16", "q4_k"].contains(&name.trim_end_matches(" *"));
+        let levels = rows.filter(|row| row.len() > 8 && is_level(row[1]));
+        levels.map(|row| row[1..8].join(" ")).collect::<Vec<_>>()
+    };
+    let first = eval(home.path(), false);
+    assert_eq!(first.len(), 2, "{first:?}");
+    // The parts asked for of the large files, data and weights.
+    let large = |log: &[stand_in::Request]| {
+        let large = log.iter().filter(|request| request.at_files);
+        large.map(|request| request.range.clone().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    assert_eq!(large(&server.log()), ["", ""]);
+    assert_eq!(eval(home.path(), true), first);
+    assert!(server.log().is_empty());
+    let empty = tempfile::tempdir().unwrap();
+    // The data set and two small files come first.
+    let whole = usize::MAX;
+    let cuts = [whole, whole, whole, 100_000].into();
+    server.faults(stand_in::Faults { cuts, ..Default::default() });
+    assert_eq!(eval(empty.path(), false), first);
+    assert_eq!(large(&server.log()), ["", "", "bytes=100000-"]);
+}
+
 #[test]
 fn convert_takes_a_hub_id_and_a_path_that_exists_wins() {
     let home = tempfile::tempdir().unwrap();

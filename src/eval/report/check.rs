@@ -31,6 +31,7 @@ fn check_run(run: &Run) -> Check {
     that(run.dataset.n_positive.is_none_or(|n| n <= n_pairs), || {
         format!("dataset.n_positive is larger than n_pairs ({n_pairs})")
     })?;
+    correlation("dataset.max_spearman", run.dataset.max_spearman)?;
     that(!run.levels.is_empty(), || "levels is empty".to_string())?;
     let mut layers = None;
     for (i, level) in run.levels.iter().enumerate() {
@@ -77,6 +78,11 @@ fn check_layer(layer: &Layer) -> Check {
     correlation("spearman", layer.spearman)?;
     interval("spearman_ci95", layer.spearman_ci95, 1.0)?;
     correlation("pearson", layer.pearson)?;
+    if let Some(binary) = &layer.binary {
+        that(binary.threshold.is_finite(), || "binary.threshold is not finite".to_string())?;
+        within("binary.accuracy", Some(binary.accuracy), 0.0, 1.0)?;
+        within("binary.f1", Some(binary.f1), 0.0, 1.0)?;
+    }
     if let Some(delta) = &layer.delta_spearman {
         within("delta_spearman.value", Some(delta.value), -2.0, 2.0)?;
         interval("delta_spearman.ci95", delta.ci95, 2.0)?;
@@ -138,9 +144,9 @@ fn within(name: &str, value: Option<f64>, low: f64, high: f64) -> Check {
     })
 }
 
-/// Finite and not below zero.
+/// Finite, not below zero, and no more than any machine will see.
 fn positive(name: &str, value: f64) -> Check {
-    that(value.is_finite() && value >= 0.0, || format!("{name}: {value} is not a size or a time"))
+    that((0.0..=1e15).contains(&value), || format!("{name}: {value} is not a size or a time"))
 }
 
 fn that(holds: bool, what: impl FnOnce() -> String) -> Check {

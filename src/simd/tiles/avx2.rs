@@ -6,62 +6,112 @@
 use std::arch::x86_64::*;
 
 use super::{
-    LevelsPanel, LevelsRow, LevelsShape, Tile, TileMachine, WidePanel, PANEL_ROWS, SUPERBLOCK,
+    LevelsPanels, LevelsRow, LevelsShape, TileMachine, WidePanels, PANEL_ROWS, SUPERBLOCK,
     TILE_TOKENS, WIDE_BLOCK,
 };
+
+/// Sums of four rows of activations and a panel: `[token][row]`.
+type Tile = [[f32; PANEL_ROWS]; TILE_TOKENS];
 
 type Registers<T> = [[T; 2]; TILE_TOKENS];
 
 impl TileMachine {
-    /// Sums over `panel` and four rows of activations. Panics unless all have the same number of
-    /// superblocks.
+    /// Sums over each of `panels` and four rows of activations, into `sums`
+    /// `[token][panel][row]`. Panics unless all have the same number of superblocks.
     pub fn levels(
         self,
         shape: LevelsShape,
-        panel: LevelsPanel,
+        panels: LevelsPanels,
         rows: [LevelsRow; TILE_TOKENS],
-    ) -> Tile {
-        let n = panel.d.len() / PANEL_ROWS;
+        sums: &mut [f32],
+    ) {
+        let n = rows[0].scales.len();
+        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
         let n_blocks = SUPERBLOCK / shape.block();
-        assert!(panel.levels.len() == n * PANEL_ROWS * SUPERBLOCK);
-        assert!(panel.d.len() == n * PANEL_ROWS && panel.d_min.len() == n * PANEL_ROWS);
-        assert!(panel.scales.len() == n * n_blocks * 2 * PANEL_ROWS);
-        assert!(panel.mins.len() == n * n_blocks * PANEL_ROWS);
+        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
+        assert!(panels.levels.len() == n_panels * n * PANEL_ROWS * SUPERBLOCK);
+        assert!(panels.scales.len() == n_panels * n * n_blocks * 2 * PANEL_ROWS);
+        assert!(panels.mins.len() == n_panels * n * n_blocks * PANEL_ROWS);
+        assert!(panels.d.len() == n_panels * n * PANEL_ROWS);
+        assert!(panels.d_min.len() == n_panels * n * PANEL_ROWS);
         for row in rows {
             assert!(row.quants.len() == n * SUPERBLOCK && row.scales.len() == n);
             assert!(row.sums.len() == n * n_blocks);
         }
-        // SAFETY: `self` says that the processor has AVX2 and FMA; the assertions are the
-        // contract of the function for these constants.
-        unsafe {
-            match shape {
-                LevelsShape::Block32Levels16 => levels::<32, 8>(n, panel, rows),
-                LevelsShape::Block32Levels32 => levels::<32, 4>(n, panel, rows),
-                LevelsShape::Block16Levels32 => levels::<16, 4>(n, panel, rows),
-                LevelsShape::Block16Levels64 => levels::<16, 2>(n, panel, rows),
-            }
+        for index in 0..n_panels {
+            let at = index * n;
+            // Inside by the assertions: `at + n` superblocks are at most `n_panels n`.
+            let panel = Superblocks {
+                levels: panels.levels[at * PANEL_ROWS * SUPERBLOCK..].as_ptr(),
+                scales: panels.scales[at * n_blocks * 2 * PANEL_ROWS..].as_ptr(),
+                mins: panels.mins[at * n_blocks * PANEL_ROWS..].as_ptr(),
+                d: panels.d[at * PANEL_ROWS..].as_ptr(),
+                d_min: panels.d_min[at * PANEL_ROWS..].as_ptr(),
+            };
+            // SAFETY: `self` says that the processor has AVX2 and FMA; the assertions are the
+            // contract of the function for these constants.
+            let tile = unsafe {
+                match shape {
+                    LevelsShape::Block32Levels16 => levels::<32, 8>(n, panel, &rows),
+                    LevelsShape::Block32Levels32 => levels::<32, 4>(n, panel, &rows),
+                    LevelsShape::Block16Levels32 => levels::<16, 4>(n, panel, &rows),
+                    LevelsShape::Block16Levels64 => levels::<16, 2>(n, panel, &rows),
+                }
+            };
+            place(&tile, index, sums);
         }
     }
 
-    /// Sums over `panel` and four rows of i16 activations without their scales. Panics unless all
-    /// have the same length, a multiple of 32.
-    pub fn wide(self, panel: WidePanel, rows: [&[i16]; TILE_TOKENS]) -> Tile {
-        let n = panel.d.len() / PANEL_ROWS;
-        assert!(panel.d.len() == n * PANEL_ROWS);
-        assert!(panel.weights.len() == n * PANEL_ROWS * WIDE_BLOCK);
+    /// Sums over each of `panels` and four rows of i16 activations without their scales, into
+    /// `sums` `[token][panel][row]`. Panics unless all have the same length, a multiple of 32.
+    pub fn wide(self, panels: WidePanels, rows: [&[i16]; TILE_TOKENS], sums: &mut [f32]) {
+        let n = rows[0].len() / WIDE_BLOCK;
+        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
+        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
+        assert!(panels.d.len() == n_panels * n * PANEL_ROWS);
+        assert!(panels.weights.len() == n_panels * n * PANEL_ROWS * WIDE_BLOCK);
         assert!(rows.iter().all(|row| row.len() == n * WIDE_BLOCK));
-        // SAFETY: `self` says that the processor has AVX2 and FMA; lengths are asserted.
-        unsafe { wide(n, panel, rows.map(<[i16]>::as_ptr)) }
+        let rows = rows.map(<[i16]>::as_ptr);
+        for panel in 0..n_panels {
+            let weights = panels.weights[panel * n * PANEL_ROWS * WIDE_BLOCK..].as_ptr();
+            let d = panels.d[panel * n * PANEL_ROWS..].as_ptr();
+            // SAFETY: `self` says that the processor has AVX2 and FMA; lengths are asserted.
+            place(&unsafe { wide(n, weights, d, rows) }, panel, sums);
+        }
     }
 
-    /// Sums over the float panel `[k][16]` and four rows of activations. Panics unless all have
-    /// the same length.
-    pub fn floats(self, panel: &[f32], rows: [&[f32]; TILE_TOKENS]) -> Tile {
-        let n = panel.len() / PANEL_ROWS;
-        assert!(panel.len() == n * PANEL_ROWS && rows.iter().all(|row| row.len() == n));
-        // SAFETY: `self` says that the processor has AVX2 and FMA; lengths are asserted.
-        unsafe { floats(n, panel.as_ptr(), rows.map(<[f32]>::as_ptr)) }
+    /// Sums over each of the float panels `[panel][k][16]` and four rows of activations, into
+    /// `sums` `[token][panel][row]`. Panics unless all have the same length.
+    pub fn floats(self, panels: &[f32], rows: [&[f32]; TILE_TOKENS], sums: &mut [f32]) {
+        let n = rows[0].len();
+        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
+        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
+        assert!(panels.len() == n_panels * n * PANEL_ROWS && rows.iter().all(|row| row.len() == n));
+        let rows = rows.map(<[f32]>::as_ptr);
+        for panel in 0..n_panels {
+            let weights = panels[panel * n * PANEL_ROWS..].as_ptr();
+            // SAFETY: `self` says that the processor has AVX2 and FMA; lengths are asserted.
+            place(&unsafe { floats(n, weights, rows) }, panel, sums);
+        }
     }
+}
+
+/// Puts a tile among the sums of all panels.
+fn place(tile: &Tile, panel: usize, sums: &mut [f32]) {
+    let n_rows = sums.len() / TILE_TOKENS;
+    for (tile, sums) in tile.iter().zip(sums.chunks_exact_mut(n_rows)) {
+        sums[panel * PANEL_ROWS..][..PANEL_ROWS].copy_from_slice(tile);
+    }
+}
+
+/// Where a panel of superblocks begins: see [`LevelsPanels`].
+#[derive(Clone, Copy)]
+struct Superblocks {
+    levels: *const u8,
+    scales: *const i16,
+    mins: *const i16,
+    d: *const f32,
+    d_min: *const f32,
 }
 
 /// `BLOCK` weights a sub-block; `FLUSH` steps of four weights fit into 16 bits.
@@ -71,13 +121,12 @@ impl TileMachine {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
     n: usize,
-    panel: LevelsPanel,
-    rows: [LevelsRow; TILE_TOKENS],
+    panel: Superblocks,
+    rows: &[LevelsRow; TILE_TOKENS],
 ) -> Tile {
     let n_blocks = SUPERBLOCK / BLOCK;
-    let mut weights = panel.levels.as_ptr();
-    let mut scales = panel.scales.as_ptr();
-    let mut mins = panel.mins.as_ptr();
+    let Superblocks { levels: mut weights, mut scales, mut mins, d, d_min } = panel;
+    let quants = rows.map(|row| row.quants.as_ptr());
     let mut total = [[_mm256_setzero_ps(); 2]; TILE_TOKENS];
     for superblock in 0..n {
         let mut sums = [[_mm256_setzero_si256(); 2]; TILE_TOKENS];
@@ -94,12 +143,13 @@ unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
                     weights = weights.wrapping_add(64);
                     for t in 0..TILE_TOKENS {
                         // SAFETY: four activations from k + 4 step on.
-                        let a = unsafe { broadcast(rows[t].quants.as_ptr().add(k + 4 * step)) };
+                        let a = unsafe { broadcast(quants[t].add(k + 4 * step)) };
                         for i in 0..2 {
                             let product = _mm256_maddubs_epi16(w[i], a);
                             short[t][i] = _mm256_add_epi16(short[t][i], product);
                         }
                     }
+                    keep_in_registers(&mut short);
                 }
                 for t in 0..TILE_TOKENS {
                     for i in 0..2 {
@@ -127,7 +177,7 @@ unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
         // SAFETY: sixteen scales for each superblock.
         let (d, d_min) = unsafe {
             let at = superblock * PANEL_ROWS;
-            (load_floats(panel.d.as_ptr().add(at)), load_floats(panel.d_min.as_ptr().add(at)))
+            (load_floats(d.add(at)), load_floats(d_min.add(at)))
         };
         for t in 0..TILE_TOKENS {
             let a = _mm256_set1_ps(rows[t].scales[superblock]);
@@ -144,8 +194,12 @@ unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
 /// # Safety
 /// AVX2 and FMA; the panel and the rows have `n` blocks of 32.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn wide(n: usize, panel: WidePanel, rows: [*const i16; TILE_TOKENS]) -> Tile {
-    let mut weights = panel.weights.as_ptr();
+unsafe fn wide(
+    n: usize,
+    mut weights: *const i16,
+    scales: *const f32,
+    rows: [*const i16; TILE_TOKENS],
+) -> Tile {
     let mut total = [[_mm256_setzero_ps(); 2]; TILE_TOKENS];
     for block in 0..n {
         let mut sums = [[_mm256_setzero_si256(); 2]; TILE_TOKENS];
@@ -160,9 +214,10 @@ unsafe fn wide(n: usize, panel: WidePanel, rows: [*const i16; TILE_TOKENS]) -> T
                     sums[t][i] = _mm256_add_epi32(sums[t][i], _mm256_madd_epi16(w[i], a));
                 }
             }
+            keep_in_registers(&mut sums);
         }
         // SAFETY: sixteen scales for each block.
-        let d = unsafe { load_floats(panel.d.as_ptr().add(block * PANEL_ROWS)) };
+        let d = unsafe { load_floats(scales.add(block * PANEL_ROWS)) };
         for t in 0..TILE_TOKENS {
             for i in 0..2 {
                 total[t][i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][i]), d[i], total[t][i]);
@@ -203,6 +258,28 @@ unsafe fn floats(n: usize, panel: *const f32, rows: [*const f32; TILE_TOKENS]) -
         start = end;
     }
     tile(total)
+}
+
+/// Forbids the compiler to move sums to memory or to reorder what makes them.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn keep_in_registers(sums: &mut Registers<__m256i>) {
+    let [[a, b], [c, d], [e, f], [g, h]] = sums;
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!(
+            "/* {} {} {} {} {} {} {} {} */",
+            inout(ymm_reg) * a,
+            inout(ymm_reg) * b,
+            inout(ymm_reg) * c,
+            inout(ymm_reg) * d,
+            inout(ymm_reg) * e,
+            inout(ymm_reg) * f,
+            inout(ymm_reg) * g,
+            inout(ymm_reg) * h,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
 }
 
 /// # Safety

@@ -13,10 +13,16 @@
 //! Integer sums are exact: levels are so small that a few products fit into 16 bits
 //! ([`LevelsShape`]), and the wide ones into 32.
 
+#[cfg(not(target_arch = "x86_64"))]
+mod absent;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod interleave;
+mod ceiling;
+#[cfg(target_arch = "x86_64")]
+mod round;
+#[cfg(target_arch = "x86_64")]
+mod unpack;
 
 /// Weight rows in a panel.
 pub const PANEL_ROWS: usize = 16;
@@ -30,8 +36,17 @@ pub const SUPERBLOCK: usize = 256;
 /// Weights under one scale of the wide panel.
 pub const WIDE_BLOCK: usize = 32;
 
-/// Sums of one tile: `[token][row]`.
-pub type Tile = [[f32; PANEL_ROWS]; TILE_TOKENS];
+/// What a product multiplies and adds with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arithmetic {
+    /// Bytes, added up in 16 bits: K-quants.
+    Int8,
+    /// 16 bits, added up in 32: Q8_0.
+    Int16,
+    /// f32.
+    Float,
+}
 
 /// How a K-quant is cut into sub-blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,18 +71,52 @@ impl LevelsShape {
     }
 }
 
-/// Sixteen rows of a K-quant: weight = `d scale level - d_min min`.
+/// How many bits a level has, in bytes as K-quants have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LevelBits {
+    /// 64 bytes of two bits.
+    Two,
+    /// 64 bytes of the two low bits, 32 of the third.
+    Three,
+    /// 128 bytes of four bits.
+    Four,
+    /// 128 bytes of the four low bits, 32 of the fifth.
+    Five,
+    /// 128 bytes of the four low bits, 64 of the two high ones.
+    Six,
+}
+
+impl LevelBits {
+    /// Bytes of the low bits of a superblock.
+    pub const fn low_bytes(self) -> usize {
+        match self {
+            Self::Two | Self::Three => 64,
+            Self::Four | Self::Five | Self::Six => 128,
+        }
+    }
+
+    /// Bytes of the bits above them.
+    pub const fn high_bytes(self) -> usize {
+        match self {
+            Self::Two | Self::Four => 0,
+            Self::Three | Self::Five => 32,
+            Self::Six => 64,
+        }
+    }
+}
+
+/// Panels of a K-quant, one after the other: weight = `d scale level - d_min min`.
 #[derive(Debug, Clone, Copy)]
-pub struct LevelsPanel<'a> {
-    /// `[superblock][64][2][8][4]`
+pub struct LevelsPanels<'a> {
+    /// `[panel][superblock][64][2][8][4]`
     pub levels: &'a [u8],
-    /// `[superblock][sub-block][2][8][2]`, each scale twice.
+    /// `[panel][superblock][sub-block][2][8][2]`, each scale twice.
     pub scales: &'a [i16],
-    /// `[superblock][pair of sub-blocks][2][8][2]`
+    /// `[panel][superblock][pair of sub-blocks][2][8][2]`
     pub mins: &'a [i16],
-    /// `[superblock][16]`
+    /// `[panel][superblock][16]`
     pub d: &'a [f32],
-    /// `[superblock][16]`
+    /// `[panel][superblock][16]`
     pub d_min: &'a [f32],
 }
 
@@ -82,18 +131,23 @@ pub struct LevelsRow<'a> {
     pub sums: &'a [i16],
 }
 
-/// Sixteen rows of i16 weights with a scale for each 32.
+/// Panels of i16 weights with a scale for each 32, one after the other.
 #[derive(Debug, Clone, Copy)]
-pub struct WidePanel<'a> {
-    /// `[k / 2][2][8][2]`, -128 to 127.
+pub struct WidePanels<'a> {
+    /// `[panel][k / 2][2][8][2]`, -128 to 127.
     pub weights: &'a [i16],
-    /// `[k / 32][16]`
+    /// `[panel][k / 32][16]`
     pub d: &'a [f32],
 }
 
 /// A processor with AVX2, FMA and F16C. A value of this type is the proof.
 #[derive(Debug, Clone, Copy)]
-pub struct TileMachine(());
+pub struct TileMachine(Proof);
+
+#[cfg(target_arch = "x86_64")]
+type Proof = ();
+#[cfg(not(target_arch = "x86_64"))]
+type Proof = std::convert::Infallible;
 
 impl TileMachine {
     /// `None` on a processor without the instructions.

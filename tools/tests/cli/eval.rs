@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rwkvq::eval::report::Run;
 use rwkvq::eval::Report;
 use rwkvq::gguf::GgufFile;
 
 use crate::args;
+use crate::schema;
 use crate::workplace::{succeeds, Workplace};
 
 const PAIRS: &str = "score\tsentence1\tsentence2
@@ -21,6 +23,7 @@ const PAIRS: &str = "score\tsentence1\tsentence2
 
 fn report(path: &Path) -> Report {
     let json = fs::read_to_string(path).unwrap();
+    schema::check(&json);
     let report = Report::from_json(path, &json).unwrap();
     assert_eq!(report.to_json(), json, "nothing is lost on the way");
     report
@@ -96,6 +99,96 @@ fn a_source_is_converted_first() {
     place.refused([args, args!["--keep", keep]].concat(), 2, &["m-f16.gguf exists"]);
 }
 
+/// GPT-2's byte-level rules with one token a byte, under ids that are not the byte's place.
+fn byte_tokenizer(place: &Workplace) -> PathBuf {
+    let folder = place.path("gpt2");
+    fs::create_dir(&folder).unwrap();
+    let printable = |b: u32| (33..=126).contains(&b) || (161..=172).contains(&b) || b >= 174;
+    let mut spare = 256..;
+    let of_byte = (0..256).map(|b| if printable(b) { b } else { spare.next().unwrap() });
+    let chars = of_byte.map(|c| char::from_u32(c).unwrap().to_string());
+    let ids: serde_json::Map<_, _> = chars.zip((0..256).rev().map(Into::into)).collect();
+    fs::write(folder.join("encoder.json"), serde_json::to_string(&ids).unwrap()).unwrap();
+    fs::write(folder.join("vocab.bpe"), "#version: 0.2\n").unwrap();
+    folder
+}
+
+#[test]
+fn both_protocols_in_one_report() {
+    let (place, model) = Workplace::with_gguf("q8_0");
+    let tokenizer = byte_tokenizer(&place);
+    let binary = |rows: usize| -> String {
+        let row = |i: usize| format!("{}\ta cat {i}\ta {}at {i}\n", i % 3 % 2, ["c", "r"][i % 2]);
+        "score\tsentence1\tsentence2\n".to_owned() + &(0..rows).map(row).collect::<String>()
+    };
+    let pairs = place.write("pairs-train.tsv", binary(1005));
+    let others = place.write("others.tsv", binary(30));
+    let mut args = args!["eval", model, "--dataset", pairs, "--report", place.path("report.json")];
+    args.extend(args!["--layers", "1,final", "--protocol", "native", "--protocol", "paper"]);
+    args.extend(args!["--tokenizer", tokenizer, "--threshold-from", others, "--threads", "1"]);
+    let outcome = succeeds(args.clone());
+    let both = report(&place.path("report.json"));
+    let [native, paper] = both.runs.as_slice() else { panic!("{} runs", both.runs.len()) };
+    assert_eq!((native.protocol.as_str(), native.tokenizer.matches_model), ("native", true));
+    assert_eq!((paper.protocol.as_str(), paper.tokenizer.matches_model), ("paper", false));
+    assert_eq!((native.dataset.n_pairs, paper.dataset.n_pairs), (1005, 1000));
+    let at_once =
+        |run: &Run| run.levels[0].speed.as_ref().map(|speed| speed.texts_at_once.is_some());
+    assert_eq!((at_once(native), at_once(paper)), (Some(false), Some(true)));
+    assert_ne!(native.levels[0].layers[0].spearman, paper.levels[0].layers[0].spearman);
+    assert!(both.warnings[0].starts_with("pairs-train train, paper protocol: the gpt2 tokenizer"));
+    assert!(outcome.stderr.contains("NOT the model's"), "{}", outcome.stderr);
+    for run in &both.runs {
+        assert_eq!(run.threshold_from.as_ref().map(|set| set.n_pairs), Some(30));
+        assert!(run.levels[0].layers.iter().all(|layer| layer.binary.is_some()));
+        // A third of the pairs is positive.
+        let found = run.dataset.max_spearman.unwrap();
+        assert!((found - (3.0f64 * 2.0 / 9.0).sqrt()).abs() < 1e-3, "{found}");
+        let controls: Vec<&str> = run.controls.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(controls, ["random-token-vectors", "word-jaccard", "length-difference"]);
+    }
+    // One text at a time gives the same embeddings as many.
+    let last = args.iter_mut().find(|arg| *arg == "native").unwrap();
+    *last = "paper".into();
+    args.extend(args!["--limit", "1000"]);
+    succeeds(args);
+    let once = report(&place.path("report.json"));
+    assert_eq!(once.runs.len(), 1, "a protocol named twice runs once");
+    assert_eq!(once.runs[0].levels[0].layers, paper.levels[0].layers);
+}
+
+#[test]
+fn thresholds_come_from_other_pairs() {
+    let (place, model) = Workplace::with_gguf("q8_0");
+    let pairs = place.write("pairs.tsv", "1\ta\ta\n0\ta\tb\n1\tb c\tb\n0\tc\tq\n");
+    let graded = place.write("graded.tsv", PAIRS);
+    let run = |from: &Path| {
+        args!["eval", model, "--dataset", pairs, "--threshold-from", from, "--report"]
+            .into_iter()
+            .chain(args![place.path("report.json")])
+            .collect::<Vec<_>>()
+    };
+    succeeds(run(&pairs));
+    let same = report(&place.path("report.json"));
+    assert_eq!(same.runs[0].threshold_from, None);
+    let warned = |what: &str| same.warnings.iter().any(|warning| warning.contains(what));
+    assert!(warned("give --threshold-from another split"), "{:?}", same.warnings);
+    fs::remove_file(place.path("report.json")).unwrap();
+    place.refused(run(&graded), 2, &["graded.tsv: a threshold needs labels that are 0 or 1"]);
+}
+
+/// Rows of 32 do not fill superblocks: both presets give q8_0.
+#[test]
+fn levels_that_differ_in_name_only() {
+    let place = Workplace::new();
+    let presets = ["--preset", "f16", "--preset", "q8_0", "--preset", "q6_k", "--threads", "1"];
+    succeeds(eval(&place, &[&place.path("m")], &presets));
+    let warnings = report(&place.path("report.json")).warnings;
+    let found = warnings.iter().find(|warning| warning.contains("of the same types"));
+    let found = found.unwrap_or_else(|| panic!("{warnings:?}"));
+    assert!(found.starts_with("q8_0 and q6_k hold"), "{found}");
+}
+
 #[test]
 fn data_sets_that_cannot_be_read() {
     let (place, model) = Workplace::with_gguf("q8_0");
@@ -128,6 +221,15 @@ fn what_cannot_work_fails_before_it_runs() {
     refused(&["--threads", "0"], 2, &["0 threads"]);
     refused(&["--baseline", "word2vec=x"], 2, &["baseline \"word2vec=x\": give glove=FILE"]);
     refused(&["--reference", "q1"], 2, &["q1", "q8_0"]);
+    refused(&["--protocol", "paper"], 2, &["GPT-2's ids", "--tokenizer encoder.json"]);
+    let world = place.path("m/rwkv_vocab_v20230424.txt");
+    let world = ["--protocol", "paper", "--tokenizer", world.to_str().unwrap()];
+    refused(&world, 2, &["World vocabulary", "GPT-2's encoder.json"]);
+    let gpt2 = byte_tokenizer(&place);
+    let gpt2 = gpt2.to_str().unwrap();
+    let paper = ["--protocol", "paper", "--tokenizer", gpt2, "--layers", "1", "--pooling", "max"];
+    refused(&paper, 2, &["pools by mean, not max"]);
+    refused(&paper[..4], 2, &["layer 3: the model has 0 to 1 and final"]);
     let nowhere = place.path("nowhere/scores.json");
     let nowhere = nowhere.to_str().unwrap();
     refused(&["--keep-scores", nowhere], 4, &["nowhere: No such file or directory"]);

@@ -2,11 +2,17 @@
 
 mod bad_checkpoints;
 mod bad_ggufs;
+mod bench;
 mod convert;
 mod embed;
 mod eval;
 mod interrupts;
+mod mapped_files;
 mod model_file;
 mod output;
+mod report;
+mod schema;
+mod shell;
+mod study;
 mod usage;
 mod workplace;

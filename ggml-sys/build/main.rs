@@ -4,23 +4,21 @@
 //! Overrides: `GGML_SRC_DIR` (a source tree of ggml), `GGML_SYS_PREFIX` (an installed build).
 //! Every `GGML_*` and `CMAKE_*` variable of the environment is passed on to cmake.
 
+mod source;
+
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// The crate whose packaged tree holds ggml's source.
-const SOURCE_CRATE: &str = "llama-cpp-sys-2";
 
 /// Variables that belong to this script or to the cmake crate, not to ggml's build.
 const NOT_FOR_CMAKE: [&str; 3] = ["GGML_SRC_DIR", "GGML_SYS_PREFIX", "CMAKE"];
 
 fn main() {
-    for file in ["build.rs", "wrapper.h", "CMakeLists.txt", "vk-old-headers.hpp"] {
+    for file in ["build", "wrapper.h", "CMakeLists.txt", "vk-old-headers.hpp"] {
         println!("cargo:rerun-if-changed={file}");
     }
     let backends = Backends::from_features();
     let built = match from_env("GGML_SYS_PREFIX") {
-        Some(prefix) => Built { include: prefix.join("include"), lib: lib_dir(&prefix) },
+        Some(prefix) => installed(&prefix, &backends.library("ggml")),
         None => build(&backends),
     };
     bindings(&built.include, &backends);
@@ -32,11 +30,28 @@ struct Backends {
     cuda: bool,
     vulkan: bool,
     metal: bool,
+    /// Backends are modules that the program loads when it starts.
+    dynamic: bool,
 }
 
 impl Backends {
     fn from_features() -> Self {
-        Self { cuda: feature("CUDA"), vulkan: feature("VULKAN"), metal: feature("METAL") }
+        Self {
+            cuda: feature("CUDA"),
+            vulkan: feature("VULKAN"),
+            metal: feature("METAL"),
+            dynamic: feature("DYNAMIC_BACKENDS"),
+        }
+    }
+
+    /// File name of a library that the program is linked with.
+    fn library(&self, name: &str) -> String {
+        let extension = match (self.dynamic, target_os().as_str()) {
+            (false, _) => "a",
+            (true, "macos") => "dylib",
+            (true, _) => "so",
+        };
+        format!("lib{name}.{extension}")
     }
 }
 
@@ -50,9 +65,13 @@ fn feature(name: &str) -> bool {
     env::var_os(format!("CARGO_FEATURE_{name}")).is_some()
 }
 
+fn target_os() -> String {
+    env::var("CARGO_CFG_TARGET_OS").expect("cargo sets it for build scripts")
+}
+
 /// libgomp comes with the compiler on Linux; elsewhere ggml brings threads of its own.
 fn openmp() -> bool {
-    feature("OPENMP") && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux")
+    feature("OPENMP") && target_os() == "linux"
 }
 
 fn from_env(name: &str) -> Option<PathBuf> {
@@ -60,50 +79,17 @@ fn from_env(name: &str) -> Option<PathBuf> {
     env::var_os(name).map(PathBuf::from)
 }
 
-fn lib_dir(prefix: &Path) -> PathBuf {
-    ["lib", "lib64"]
-        .iter()
-        .map(|dir| prefix.join(dir))
-        .find(|dir| dir.join("libggml.a").is_file())
-        .unwrap_or_else(|| panic!("no lib/libggml.a below GGML_SYS_PREFIX={}", prefix.display()))
-}
-
-/// ggml's source: `GGML_SRC_DIR`, or the pinned crate as cargo unpacked it.
-fn source() -> PathBuf {
-    let dir = from_env("GGML_SRC_DIR").unwrap_or_else(|| {
-        let manifest = crate_manifest(SOURCE_CRATE);
-        manifest.parent().expect("a manifest lies in a folder").join("llama.cpp/ggml")
-    });
-    assert!(dir.join("include/ggml.h").is_file(), "no ggml source at {}", dir.display());
-    dir
-}
-
-/// Path of the manifest of the dependency `name`, asked of cargo.
-fn crate_manifest(name: &str) -> PathBuf {
-    let manifest = Path::new(&env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("Cargo.toml");
-    let metadata = |mode: &str| {
-        Command::new(env::var_os("CARGO").unwrap())
-            .args(["metadata", "--format-version=1", "--all-features", mode, "--manifest-path"])
-            .arg(&manifest)
-            .env_remove("CARGO_TARGET_DIR")
-            .output()
-            .expect("cannot run cargo metadata")
-    };
-    // --locked first: a build script must not touch the workspace's Cargo.lock.
-    let mut out = metadata("--locked");
-    if !out.status.success() {
-        out = metadata("--offline");
-    }
-    assert!(out.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&out.stderr));
-    let meta: serde_json::Value = serde_json::from_slice(&out.stdout).expect("cargo's own JSON");
-    let packages = meta["packages"].as_array().expect("cargo metadata lists packages");
-    let found = packages.iter().find(|package| package["name"] == name);
-    let path = found.and_then(|package| package["manifest_path"].as_str());
-    path.unwrap_or_else(|| panic!("{name} is not in the resolved graph")).into()
+/// A build that is there already, known by its `library`.
+fn installed(prefix: &Path, library: &str) -> Built {
+    let lib = ["lib", "lib64"].map(|dir| prefix.join(dir));
+    let lib = lib.into_iter().find(|dir| dir.join(library).is_file());
+    let lib =
+        lib.unwrap_or_else(|| panic!("no lib/{library} in GGML_SYS_PREFIX={}", prefix.display()));
+    Built { include: prefix.join("include"), lib }
 }
 
 fn build(backends: &Backends) -> Built {
-    let source = source();
+    let source = source::find();
     let on = |yes: bool| if yes { "ON" } else { "OFF" };
     let mut config = cmake::Config::new(".");
     // Release whatever cargo's profile is: an unoptimised ggml is of no use. No global -march:
@@ -112,8 +98,10 @@ fn build(backends: &Backends) -> Built {
     config
         .profile("Release")
         .define("GGML_SRC_DIR", &source)
-        .define("BUILD_SHARED_LIBS", "OFF")
-        .define("GGML_NATIVE", on(feature("NATIVE")))
+        .define("BUILD_SHARED_LIBS", on(backends.dynamic))
+        .define("GGML_BACKEND_DL", on(backends.dynamic))
+        .define("GGML_CPU_ALL_VARIANTS", on(backends.dynamic))
+        .define("GGML_NATIVE", on(feature("NATIVE") && !backends.dynamic))
         .define("GGML_OPENMP", on(openmp()))
         .define("GGML_CCACHE", "OFF")
         .define("GGML_BLAS", "OFF")
@@ -121,7 +109,9 @@ fn build(backends: &Backends) -> Built {
         .define("GGML_CUDA_NCCL", "OFF")
         .define("GGML_VULKAN", on(backends.vulkan))
         .define("GGML_METAL", on(backends.metal))
-        .define("CMAKE_INSTALL_LIBDIR", "lib");
+        .define("CMAKE_INSTALL_LIBDIR", "lib")
+        // Where ggml puts modules: beside the libraries that load them.
+        .define("CMAKE_INSTALL_BINDIR", "lib");
     for (name, value) in env::vars() {
         let ours = name.starts_with("GGML_") || name.starts_with("CMAKE_");
         if ours && !NOT_FOR_CMAKE.contains(&name.as_str()) {
@@ -165,20 +155,29 @@ fn bindings(include: &Path, backends: &Backends) {
 /// Link order: registry, backends, base; then what they need of the system.
 fn link(lib: &Path, backends: &Backends) {
     println!("cargo:rustc-link-search=native={}", lib.display());
+    let linked_in = !backends.dynamic;
     let enabled = [
         ("ggml", true),
-        ("ggml-cuda", backends.cuda),
-        ("ggml-vulkan", backends.vulkan),
-        ("ggml-metal", backends.metal),
-        ("ggml-cpu", true),
+        ("ggml-cuda", backends.cuda && linked_in),
+        ("ggml-vulkan", backends.vulkan && linked_in),
+        ("ggml-metal", backends.metal && linked_in),
+        ("ggml-cpu", linked_in),
         ("ggml-base", true),
     ];
+    let kind = if backends.dynamic { "dylib" } else { "static" };
     for (name, _) in enabled.iter().filter(|(_, yes)| *yes) {
-        assert!(lib.join(format!("lib{name}.a")).is_file(), "no lib{name}.a in {}", lib.display());
-        println!("cargo:rustc-link-lib=static={name}");
+        let file = backends.library(name);
+        assert!(lib.join(&file).is_file(), "no {file} in {}", lib.display());
+        println!("cargo:rustc-link-lib={kind}={name}");
     }
-    let os = env::var("CARGO_CFG_TARGET_OS").unwrap();
-    if os == "macos" {
+    if linked_in {
+        link_system(backends);
+    }
+}
+
+/// What static libraries need and shared ones name themselves.
+fn link_system(backends: &Backends) {
+    if target_os() == "macos" {
         println!("cargo:rustc-link-lib=c++");
         for framework in ["Foundation", "Accelerate"] {
             println!("cargo:rustc-link-lib=framework={framework}");

@@ -1,0 +1,99 @@
+//! The matrix products alone, on the model's own weights.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::ggml::format_of;
+use crate::gguf::TensorInfo;
+use crate::matmul::{multiply, put, Arithmetic, Machine, Matrix, Scratch, PANEL_ROWS, TILE_TOKENS};
+use crate::model::Model;
+
+/// Speed of the product of one matrix.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProductSpeed {
+    /// Type of its weights.
+    pub tensor_type: String,
+    /// The largest matrix of this type.
+    pub tensor: String,
+    /// Tokens that it is multiplied with.
+    pub n_tokens: usize,
+    /// Multiply-adds of all threads together, preparing the activations left out.
+    pub multiply_adds_per_s: f64,
+    /// Which ceiling it stands under.
+    pub arithmetic: Arithmetic,
+}
+
+/// Repeats, of which the best counts.
+const REPEATS: usize = 5;
+
+/// One product for each tensor type that has one; none without tokens or on other processors.
+pub(super) fn measure(model: &Model, n_tokens: usize, n_threads: usize) -> Vec<ProductSpeed> {
+    let n_tokens = n_tokens / TILE_TOKENS * TILE_TOKENS;
+    let Some(machine) = Machine::detect().filter(|_| n_tokens > 0) else { return Vec::new() };
+    let file = model.file();
+    let mut largest: BTreeMap<String, &TensorInfo> = BTreeMap::new();
+    for tensor in file.tensors() {
+        let is_matrix = tensor.shape.n_rows() >= PANEL_ROWS;
+        if is_matrix && tensor.name.starts_with("blk.") && format_of(tensor.ty).is_some() {
+            let entry = largest.entry(tensor.ty.name()).or_insert(tensor);
+            if entry.bytes < tensor.bytes {
+                *entry = tensor;
+            }
+        }
+    }
+    let speed = |(tensor_type, tensor): (String, &TensorInfo)| {
+        let format = format_of(tensor.ty)?;
+        let matrix = Matrix::new(format, file.data(tensor), tensor.shape.n_cols());
+        let best = (0..REPEATS)
+            .map(|_| seconds(machine, matrix, tensor.shape.n_cols(), n_tokens, n_threads))
+            .fold(f64::INFINITY, f64::min);
+        let multiply_adds = tensor.shape.n_elements() as f64 * n_tokens as f64;
+        Some(ProductSpeed {
+            tensor_type,
+            tensor: tensor.name.clone(),
+            n_tokens,
+            multiply_adds_per_s: multiply_adds / best,
+            arithmetic: format.arithmetic(),
+        })
+    };
+    largest.into_iter().filter_map(speed).collect()
+}
+
+/// Seconds of one product, its rows shared out between threads as in a graph.
+fn seconds(
+    machine: Machine,
+    matrix: Matrix<'_>,
+    n_in: usize,
+    n_tokens: usize,
+    n_threads: usize,
+) -> f64 {
+    let row: Vec<f32> = (0..n_in).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+    let activations = matrix.activations();
+    let row_bytes = activations.row_bytes(n_in);
+    // Memory of numbers, for the alignment of their bytes.
+    let mut memory = vec![0u64; (row_bytes * n_tokens).div_ceil(8)];
+    let prepared = &mut bytemuck::cast_slice_mut(&mut memory)[..row_bytes * n_tokens];
+    prepared.chunks_exact_mut(row_bytes).for_each(|out| activations.prepare(machine, &row, out));
+    let prepared = &*prepared;
+    let share = |i: usize| {
+        let rows = matrix.share(i, n_threads);
+        let (mut scratch, mut out) = (Scratch::default(), vec![0f32; rows.len() * n_tokens]);
+        let (first, width) = (rows.start, rows.len());
+        if width == 0 {
+            return 0.0;
+        }
+        let begin = Instant::now();
+        multiply(machine, matrix, rows, prepared, n_tokens, &mut scratch, |t, row, sums, add| {
+            put(sums, add, &mut out[t * width + row - first..][..sums.len()]);
+        });
+        let seconds = begin.elapsed().as_secs_f64();
+        std::hint::black_box(out);
+        seconds
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..n_threads).map(|i| scope.spawn(move || share(i))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).fold(0.0, f64::max)
+    })
+}

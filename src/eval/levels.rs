@@ -1,0 +1,93 @@
+//! What is known of the levels before they run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::report::Level;
+use crate::error::{Error, Result};
+use crate::model::Model;
+
+/// A model file and what to call it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LevelFile {
+    /// Name of the level in the report, usually its preset.
+    pub preset: String,
+    /// The GGUF.
+    pub path: PathBuf,
+}
+
+/// All levels, opened once: a file that cannot run must fail before hours of work, not after.
+pub(super) struct Levels<'a> {
+    pub(super) files: &'a [LevelFile],
+    /// The rows of the report, without results.
+    pub(super) rows: Vec<Level>,
+    /// Layers of each model.
+    pub(super) n_layer: usize,
+    /// Rows of the smallest token table.
+    pub(super) n_vocab: usize,
+    /// Index of the level that the others are compared with.
+    pub(super) reference: usize,
+}
+
+impl<'a> Levels<'a> {
+    pub(super) fn describe(files: &'a [LevelFile], reference: Option<&str>) -> Result<Self> {
+        let mut rows: Vec<Level> = Vec::new();
+        let (mut n_layer, mut n_vocab) = (None, usize::MAX);
+        for file in files {
+            let model = Model::open(&file.path)?;
+            let hparams = model.hparams();
+            if *n_layer.get_or_insert(hparams.n_layer) != hparams.n_layer {
+                let what = format!(
+                    "{} has other layers than {}; evaluate models of one depth together",
+                    file.path.display(),
+                    rows[0].file
+                );
+                return Err(Error::argument(what));
+            }
+            n_vocab = n_vocab.min(hparams.n_vocab);
+            rows.push(row(file, &model)?);
+        }
+        let Some(n_layer) = n_layer else {
+            return Err(Error::argument("no model to evaluate"));
+        };
+        let reference = find_reference(&rows, reference)?;
+        Ok(Self { files, rows, n_layer, n_vocab, reference })
+    }
+}
+
+fn row(file: &LevelFile, model: &Model) -> Result<Level> {
+    let mut tensor_types = BTreeMap::new();
+    let (mut bytes, mut weights) = (0f64, 0f64);
+    for tensor in model.file().tensors() {
+        *tensor_types.entry(tensor.ty.name()).or_insert(0) += 1;
+        bytes += tensor.bytes as f64;
+        weights += tensor.shape.n_elements() as f64;
+    }
+    let name = file.path.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok(Level {
+        preset: file.preset.clone(),
+        file: name.unwrap_or_default(),
+        file_bytes: model.file().file_bytes(),
+        file_sha256: Some(model.file().sha256()?),
+        bits_per_weight: bytes * 8.0 / weights,
+        tensor_types,
+        error: None,
+        layers: Vec::new(),
+        speed: None,
+        memory: None,
+    })
+}
+
+/// The level called `asked`, or the first of those with the most bits per weight.
+fn find_reference(rows: &[Level], asked: Option<&str>) -> Result<usize> {
+    let Some(name) = asked else {
+        let numbered = rows.iter().enumerate().rev();
+        let widest =
+            numbered.max_by(|(_, a), (_, b)| a.bits_per_weight.total_cmp(&b.bits_per_weight));
+        return Ok(widest.map_or(0, |(index, _)| index));
+    };
+    rows.iter().position(|row| row.preset == name).ok_or_else(|| {
+        let known: Vec<_> = rows.iter().map(|row| row.preset.as_str()).collect();
+        Error::argument(format!("no level {name:?} to refer to; there are {}", known.join(", ")))
+    })
+}

@@ -1,0 +1,103 @@
+//! What a reader must know before trusting the numbers. Each warning says what to do about it.
+
+use super::report::{Level, Run};
+use super::table::place;
+
+/// With fewer pairs than this intervals are too wide to tell levels apart.
+const FEW_PAIRS: u64 = 100;
+
+/// The peak of each level cannot be measured here.
+pub(super) fn no_peak() -> String {
+    "peak resident memory is not given, as this system cannot measure it level by level; read the \
+     weights, compute and state columns, or measure on Linux"
+        .into()
+}
+
+/// What finished runs show, most important first. `with_threshold` says whether pairs to choose
+/// thresholds on were given.
+pub(super) fn of(runs: &[Run], with_threshold: bool) -> Vec<String> {
+    let mut all: Vec<String> = runs.iter().filter_map(mismatch).collect();
+    all.extend(runs.iter().flat_map(failed));
+    all.extend(runs.iter().filter_map(below_controls));
+    all.extend(runs.iter().filter_map(few_pairs));
+    all.extend(runs.first().and_then(same_types));
+    all.extend(runs.iter().filter(|_| with_threshold).filter_map(same_threshold_set));
+    all
+}
+
+fn mismatch(run: &Run) -> Option<String> {
+    (!run.tokenizer.matches_model).then(|| {
+        format!(
+            "{}: the {} tokenizer does not give the token ids that the model was made for, so \
+             these numbers say little about the model; read those of --protocol native",
+            place(run),
+            run.tokenizer.kind
+        )
+    })
+}
+
+fn failed(run: &Run) -> impl Iterator<Item = String> + '_ {
+    run.levels.iter().filter_map(move |level| {
+        let error = level.error.as_ref()?;
+        Some(format!(
+            "{}: level {} failed: {error}; leave it out, or convert it again from its source",
+            place(run),
+            level.preset
+        ))
+    })
+}
+
+/// The best that any level reaches is no more than something blind to meaning reaches.
+fn below_controls(run: &Run) -> Option<String> {
+    let best = run.levels.iter().filter_map(Level::best).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let scored = run.controls.iter().filter_map(|c| Some((&c.name, c.spearman?)));
+    let control = scored.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (best.1 <= control.1).then(|| {
+        format!(
+            "{}: the best Spearman of any level and layer ({:.4}) does not beat {} ({:.4}), which \
+             knows nothing of meaning; compare levels by fidelity and do not read these numbers as \
+             the quality of the embeddings",
+            place(run),
+            best.1,
+            control.0,
+            control.1
+        )
+    })
+}
+
+fn few_pairs(run: &Run) -> Option<String> {
+    let n = run.dataset.n_pairs;
+    (n < FEW_PAIRS).then(|| {
+        format!(
+            "{}: {n} pairs give wide intervals; take a few hundred before preferring a level",
+            place(run)
+        )
+    })
+}
+
+/// Two levels of one model that differ in name only. Levels are the same in all runs.
+fn same_types(run: &Run) -> Option<String> {
+    let levels = run.levels.iter().enumerate();
+    let mut same = levels.filter_map(|(i, level)| {
+        let twin = run.levels[..i].iter().find(|other| other.tensor_types == level.tensor_types)?;
+        Some(format!("{} and {}", twin.preset, level.preset))
+    });
+    let first = same.next()?;
+    let names = same.fold(first, |names, pair| names + ", " + &pair);
+    Some(format!(
+        "{names} hold tensors of the same types, as the rows of this model do not fill the blocks \
+         that one of them asks for; read them as one level and leave one out"
+    ))
+}
+
+/// A threshold would be judged on the pairs it was chosen on.
+fn same_threshold_set(run: &Run) -> Option<String> {
+    let is_binary = run.dataset.n_positive.is_some();
+    (is_binary && run.threshold_from.is_none()).then(|| {
+        format!(
+            "{}: accuracy and F1 are not given, as the threshold comes from these very pairs; give \
+             --threshold-from another split",
+            place(run)
+        )
+    })
+}

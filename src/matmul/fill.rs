@@ -1,0 +1,177 @@
+//! Unpacks rows to panels.
+
+use std::ops::Range;
+
+use super::decode::{bits, half, superblock};
+use super::panels::Panels;
+use super::{Format, Machine, Matrix, PANEL_ROWS};
+use crate::simd::tiles::{LevelsPanels, LevelsShape, WidePanels, SUPERBLOCK, WIDE_BLOCK};
+
+/// Memory for panels, to be used again for the next.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    levels: Vec<u8>,
+    scales: Vec<i16>,
+    mins: Vec<i16>,
+    d: Vec<f32>,
+    d_min: Vec<f32>,
+    wide: Vec<i16>,
+    floats: Vec<f32>,
+}
+
+/// The same columns of the rows of a panel.
+type Rows<'a> = [&'a [u8]; PANEL_ROWS];
+
+/// Unpacks `cols` of `rows`; rows that a panel wants and that are not there are copies of the last
+/// one.
+pub(super) fn fill<'a>(
+    machine: Machine,
+    matrix: Matrix<'_>,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    scratch: &'a mut Scratch,
+) -> Panels<'a> {
+    let format = matrix.format;
+    let block = |col: usize| col / format.block_len() * format.block_bytes();
+    let bytes = block(cols.start)..block(cols.end);
+    let panels: Vec<Rows<'_>> = rows
+        .clone()
+        .step_by(PANEL_ROWS)
+        .map(|first| {
+            let row = |row: usize| &matrix.row((first + row).min(rows.end - 1))[bytes.clone()];
+            std::array::from_fn(row)
+        })
+        .collect();
+    match format.levels() {
+        Some(shape) => Panels::Levels(shape, levels(machine, format, shape, &panels, scratch)),
+        None if format == Format::Q8_0 => Panels::Wide(wide(machine, &panels, scratch)),
+        None => Panels::Float(floats(machine, format, &panels, cols.len(), scratch)),
+    }
+}
+
+fn levels<'a>(
+    machine: Machine,
+    format: Format,
+    shape: LevelsShape,
+    panels: &[Rows<'_>],
+    scratch: &'a mut Scratch,
+) -> LevelsPanels<'a> {
+    let n = panels.len() * (panels[0][0].len() / format.block_bytes());
+    let n_scales = SUPERBLOCK / shape.block() * 2 * PANEL_ROWS;
+    let levels = aligned(&mut scratch.levels, n * PANEL_ROWS * SUPERBLOCK);
+    let scales = aligned(&mut scratch.scales, n * n_scales);
+    let mins = aligned(&mut scratch.mins, n * n_scales / 2);
+    let d = aligned(&mut scratch.d, n * PANEL_ROWS);
+    let d_min = aligned(&mut scratch.d_min, n * PANEL_ROWS);
+    let parts = levels
+        .chunks_exact_mut(PANEL_ROWS * SUPERBLOCK)
+        .zip(scales.chunks_exact_mut(n_scales).zip(mins.chunks_exact_mut(n_scales / 2)))
+        .zip(d.chunks_exact_mut(PANEL_ROWS).zip(d_min.chunks_exact_mut(PANEL_ROWS)));
+    let blocks = blocks(panels, format.block_bytes());
+    let (mut low, mut high) = ([&[][..]; PANEL_ROWS], [&[][..]; PANEL_ROWS]);
+    let mut halves = [[0; PANEL_ROWS]; 2];
+    for (blocks, ((levels, (scales, mins)), (d, d_min))) in blocks.zip(parts) {
+        for (row, block) in blocks.into_iter().enumerate() {
+            let part = superblock(format, block);
+            (low[row], high[row]) = (part.low, part.high);
+            (halves[0][row], halves[1][row]) = (part.d, part.d_min);
+            // [sub-block][row][2] and [pair of sub-blocks][row][2]
+            for (scales, scale) in scales.chunks_exact_mut(2 * PANEL_ROWS).zip(part.scales) {
+                scales[2 * row..2 * row + 2].fill(scale);
+            }
+            let pairs = part.mins.chunks_exact(2);
+            for (mins, pair) in mins.chunks_exact_mut(2 * PANEL_ROWS).zip(pairs) {
+                mins[2 * row..2 * row + 2].copy_from_slice(pair);
+            }
+        }
+        machine.unpack_levels(bits(format), low, high, levels);
+        d.copy_from_slice(&machine.halves(&halves[0]));
+        d_min.copy_from_slice(&machine.halves(&halves[1]));
+    }
+    LevelsPanels { levels, scales, mins, d, d_min }
+}
+
+fn wide<'a>(machine: Machine, panels: &[Rows<'_>], scratch: &'a mut Scratch) -> WidePanels<'a> {
+    let block_bytes = Format::Q8_0.block_bytes();
+    let n = panels.len() * (panels[0][0].len() / block_bytes);
+    let weights = aligned(&mut scratch.wide, n * PANEL_ROWS * WIDE_BLOCK);
+    let d = aligned(&mut scratch.d, n * PANEL_ROWS);
+    let parts = weights.chunks_exact_mut(PANEL_ROWS * WIDE_BLOCK);
+    let parts = parts.zip(d.chunks_exact_mut(PANEL_ROWS));
+    for (blocks, (weights, d)) in blocks(panels, block_bytes).zip(parts) {
+        // d f16 | weights 32
+        d.copy_from_slice(&machine.halves(&blocks.map(half)));
+        machine.unpack_wide(blocks.map(|block| &block[2..]), weights);
+    }
+    WidePanels { weights, d }
+}
+
+/// Block by block of each panel: the blocks of its sixteen rows.
+fn blocks<'a>(
+    panels: &'a [Rows<'_>],
+    block_bytes: usize,
+) -> impl Iterator<Item = Rows<'a>> + use<'a> {
+    panels.iter().flat_map(move |rows| {
+        let n = rows[0].len() / block_bytes;
+        (0..n).map(move |i| {
+            let mut blocks = [&[][..]; PANEL_ROWS];
+            for (block, row) in blocks.iter_mut().zip(rows) {
+                *block = &row[i * block_bytes..][..block_bytes];
+            }
+            blocks
+        })
+    })
+}
+
+fn floats<'a>(
+    machine: Machine,
+    format: Format,
+    panels: &[Rows<'_>],
+    n_cols: usize,
+    scratch: &'a mut Scratch,
+) -> &'a [f32] {
+    let memory = aligned(&mut scratch.floats, panels.len() * n_cols * PANEL_ROWS);
+    for (&rows, panel) in panels.iter().zip(memory.chunks_exact_mut(n_cols * PANEL_ROWS)) {
+        float_panel(machine, format, rows, panel);
+    }
+    memory
+}
+
+fn float_panel(machine: Machine, format: Format, rows: Rows<'_>, panel: &mut [f32]) {
+    let bytes = format.block_bytes();
+    let done = panel.len() / PANEL_ROWS / 8 * 8;
+    let mut parts = panel.chunks_exact_mut(8 * PANEL_ROWS);
+    for (i, out) in parts.by_ref().enumerate() {
+        let rows = rows.map(|row| &row[8 * i * bytes..]);
+        match format {
+            Format::F16 => machine.unpack_f16(rows, out),
+            Format::BF16 => machine.unpack_bf16(rows, out),
+            _ => machine.unpack_f32(rows, out),
+        }
+    }
+    for (col, out) in parts.into_remainder().chunks_exact_mut(PANEL_ROWS).enumerate() {
+        for (out, row) in out.iter_mut().zip(rows) {
+            *out = value(format, &row[(done + col) * bytes..][..bytes]);
+        }
+    }
+}
+
+/// One weight of a float format.
+fn value(format: Format, bytes: &[u8]) -> f32 {
+    match format {
+        Format::F16 => half::f16::from_bits(half(bytes)).to_f32(),
+        Format::BF16 => half::bf16::from_bits(half(bytes)).to_f32(),
+        _ => f32::from_le_bytes(bytes.try_into().expect("four bytes")),
+    }
+}
+
+/// `n` values from a cache line on, so that no register is loaded across two.
+fn aligned<T: Copy + Default>(memory: &mut Vec<T>, n: usize) -> &mut [T] {
+    const LINE: usize = 64;
+    let room = n + LINE / size_of::<T>();
+    if memory.len() < room {
+        memory.resize(room, T::default());
+    }
+    let start = memory.as_ptr().align_offset(LINE);
+    &mut memory[start..start + n]
+}

@@ -1,0 +1,244 @@
+//! Blocks of sixteen rows to panels: the bits of the levels to bytes, then transposes of eight
+//! rows of eight 32-bit elements.
+
+use std::arch::x86_64::*;
+
+use super::{LevelBits, TileMachine, PANEL_ROWS, SUPERBLOCK, WIDE_BLOCK};
+
+impl TileMachine {
+    /// One superblock of `LevelsPanels::levels` from the bits of each row. Panics unless all are
+    /// of the sizes that `bits` names and `out` is that of a superblock of a panel.
+    pub fn unpack_levels(
+        self,
+        bits: LevelBits,
+        low: [&[u8]; PANEL_ROWS],
+        high: [&[u8]; PANEL_ROWS],
+        out: &mut [u8],
+    ) {
+        assert!(low.iter().all(|low| low.len() == bits.low_bytes()));
+        assert!(high.iter().all(|high| high.len() == bits.high_bytes()));
+        assert!(out.len() == PANEL_ROWS * SUPERBLOCK);
+        let (low, high) = (low.map(<[u8]>::as_ptr), high.map(<[u8]>::as_ptr));
+        let out = out.as_mut_ptr();
+        // SAFETY: `self` says that the processor has AVX2; the assertions are the contracts.
+        unsafe {
+            match bits {
+                LevelBits::Two => levels(low, high, out, |low, _, j| two_bits(low, j)),
+                LevelBits::Three => levels(low, high, out, |low, high, j| {
+                    let third = _mm256_slli_epi16::<2>(bits_at::<1>(load(high), j));
+                    _mm256_or_si256(two_bits(low, j), third)
+                }),
+                LevelBits::Four => levels(low, high, out, |low, _, j| four_bits(low, j)),
+                LevelBits::Five => levels(low, high, out, |low, high, j| {
+                    let fifth = _mm256_slli_epi16::<4>(bits_at::<1>(load(high), j));
+                    _mm256_or_si256(four_bits(low, j), fifth)
+                }),
+                LevelBits::Six => levels(low, high, out, |low, high, j| {
+                    // Of each half: parts 0 and 1 are the low nibbles of 32 bytes each, 2 and 3
+                    // the high ones; 32 bytes above hold two bits of each.
+                    let (half, part) = (j / 4, j % 4);
+                    let low = load(low.add(64 * half + 32 * (part % 2)));
+                    let high = bits_at::<3>(load(high.add(32 * half)), 2 * part);
+                    let high = _mm256_slli_epi16::<4>(high);
+                    _mm256_or_si256(bits_at::<15>(low, 4 * (part / 2)), high)
+                }),
+            }
+        }
+    }
+
+    /// One block of 32 of `WidePanels::weights` from the bytes of each row. Panics unless a row has
+    /// 32 and `out` is the size of a block of a panel.
+    pub fn unpack_wide(self, rows: [&[u8]; PANEL_ROWS], out: &mut [i16]) {
+        assert!(rows.iter().all(|row| row.len() == WIDE_BLOCK));
+        assert!(out.len() == PANEL_ROWS * WIDE_BLOCK);
+        // SAFETY: `self` says that the processor has AVX2. Step s of half h is 16 values at
+        // 32 s + 16 h, the last one at 32 * 15 + 16.
+        unsafe { wide(rows, out.as_mut_ptr()) }
+    }
+
+    /// Eight columns of a float panel from f32 rows: `out` is `[8][16]`. Panics if a row is
+    /// shorter than eight.
+    pub fn unpack_f32(self, rows: [&[u8]; PANEL_ROWS], out: &mut [f32]) {
+        assert!(out.len() == 8 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 32));
+        // SAFETY: `self` says that the processor has AVX2; the assertion says that 32 bytes of
+        // each row can be read and eight times 16 values written.
+        unsafe { floats(rows, out.as_mut_ptr(), |p| load(p)) }
+    }
+
+    /// The same from bf16 rows.
+    pub fn unpack_bf16(self, rows: [&[u8]; PANEL_ROWS], out: &mut [f32]) {
+        assert!(out.len() == 8 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 16));
+        // SAFETY: as above with 16 bytes of each row.
+        unsafe {
+            floats(rows, out.as_mut_ptr(), |p| {
+                _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())))
+            });
+        }
+    }
+
+    /// The same from f16 rows.
+    pub fn unpack_f16(self, rows: [&[u8]; PANEL_ROWS], out: &mut [f32]) {
+        assert!(out.len() == 8 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 16));
+        // SAFETY: as above with 16 bytes of each row; `self` says F16C too.
+        unsafe {
+            floats(rows, out.as_mut_ptr(), |p| {
+                _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())))
+            });
+        }
+    }
+
+    /// Sixteen IEEE halves to f32.
+    pub fn halves(self, halves: &[u16; PANEL_ROWS]) -> [f32; PANEL_ROWS] {
+        // SAFETY: `self` says F16C.
+        unsafe { widen(halves) }
+    }
+}
+
+/// # Safety
+/// AVX2; `of` may read its two pointers for the 32 levels `j` of each 256; `out` has room for 4096
+/// bytes.
+#[target_feature(enable = "avx2")]
+unsafe fn levels(
+    low: [*const u8; PANEL_ROWS],
+    high: [*const u8; PANEL_ROWS],
+    out: *mut u8,
+    of: impl Fn(*const u8, *const u8, usize) -> __m256i + Copy,
+) {
+    for half in 0..2 {
+        for j in 0..SUPERBLOCK / 32 {
+            let row = |row: usize| of(low[8 * half + row], high[8 * half + row], j);
+            for (step, column) in transpose(std::array::from_fn(row)).into_iter().enumerate() {
+                // SAFETY: per the contract; the largest offset is 64 * 63 + 32.
+                unsafe {
+                    let at = out.add(64 * (8 * j + step) + 32 * half);
+                    _mm256_storeu_si256(at.cast(), column);
+                }
+            }
+        }
+    }
+}
+
+/// Two bits of 64 bytes: bits `2 j` of byte `i` of each 32 are weight `32 j + i` of 128.
+///
+/// # Safety
+/// AVX2; 64 bytes can be read.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn two_bits(low: *const u8, j: usize) -> __m256i {
+    // SAFETY: per the contract; `j` is below eight.
+    bits_at::<3>(unsafe { load(low.add(32 * (j / 4))) }, 2 * (j % 4))
+}
+
+/// Four bits: byte `i` of each 32 has weight `i` of 64 below and `i + 32` above.
+///
+/// # Safety
+/// AVX2; 128 bytes can be read.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn four_bits(low: *const u8, j: usize) -> __m256i {
+    // SAFETY: per the contract; `j` is below eight.
+    bits_at::<15>(unsafe { load(low.add(32 * (j / 2))) }, 4 * (j % 2))
+}
+
+/// Bits of each byte from `shift` on, as many as `MASK` has.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn bits_at<const MASK: i8>(bytes: __m256i, shift: usize) -> __m256i {
+    let shifted = _mm256_srl_epi16(bytes, _mm_cvtsi32_si128(shift as i32));
+    _mm256_and_si256(shifted, _mm256_set1_epi8(MASK))
+}
+
+/// # Safety
+/// AVX2; 32 bytes can be read.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load(from: *const u8) -> __m256i {
+    // SAFETY: by the contract.
+    unsafe { _mm256_loadu_si256(from.cast()) }
+}
+
+/// # Safety
+/// AVX2; each row has 32 bytes, `out` has room for 512 values.
+#[target_feature(enable = "avx2")]
+unsafe fn wide(rows: [&[u8]; PANEL_ROWS], out: *mut i16) {
+    for half in 0..2 {
+        for chunk in 0..2 {
+            let columns = transpose(std::array::from_fn(|row| {
+                // SAFETY: per the contract: 16 bytes from 0 or 16 on.
+                unsafe {
+                    let from = rows[8 * half + row].as_ptr().add(16 * chunk);
+                    _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast()))
+                }
+            }));
+            for (step, column) in columns.into_iter().enumerate() {
+                // SAFETY: per the contract; the largest offset is 32 * 15 + 16.
+                unsafe {
+                    let at = out.add(32 * (8 * chunk + step) + 16 * half);
+                    _mm256_storeu_si256(at.cast(), column);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// AVX2 and what `load` needs; `load` may read the start of every row; `out` has room for 128
+/// values.
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn floats(
+    rows: [&[u8]; PANEL_ROWS],
+    out: *mut f32,
+    load: impl Fn(*const u8) -> __m256i + Copy,
+) {
+    for half in 0..2 {
+        let columns = transpose(std::array::from_fn(|row| load(rows[8 * half + row].as_ptr())));
+        for (k, column) in columns.into_iter().enumerate() {
+            // SAFETY: per the contract; the largest offset is 16 * 7 + 8.
+            unsafe { _mm256_storeu_si256(out.add(16 * k + 8 * half).cast(), column) };
+        }
+    }
+}
+
+/// Rows of eight 32-bit elements to columns.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
+    let [a, b, c, d, e, f, g, h] = rows;
+    // Pairs of rows, then fours, within each half of a register; then the halves.
+    let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    let (ef_low, ef_high) = (_mm256_unpacklo_epi32(e, f), _mm256_unpackhi_epi32(e, f));
+    let (gh_low, gh_high) = (_mm256_unpacklo_epi32(g, h), _mm256_unpackhi_epi32(g, h));
+    let top = [
+        _mm256_unpacklo_epi64(ab_low, cd_low),
+        _mm256_unpackhi_epi64(ab_low, cd_low),
+        _mm256_unpacklo_epi64(ab_high, cd_high),
+        _mm256_unpackhi_epi64(ab_high, cd_high),
+    ];
+    let bottom = [
+        _mm256_unpacklo_epi64(ef_low, gh_low),
+        _mm256_unpackhi_epi64(ef_low, gh_low),
+        _mm256_unpacklo_epi64(ef_high, gh_high),
+        _mm256_unpackhi_epi64(ef_high, gh_high),
+    ];
+    std::array::from_fn(|i| {
+        if i < 4 {
+            _mm256_permute2x128_si256::<0x20>(top[i], bottom[i])
+        } else {
+            _mm256_permute2x128_si256::<0x31>(top[i - 4], bottom[i - 4])
+        }
+    })
+}
+
+#[target_feature(enable = "f16c")]
+fn widen(halves: &[u16; PANEL_ROWS]) -> [f32; PANEL_ROWS] {
+    let mut out = [0.0; PANEL_ROWS];
+    for (halves, out) in halves.chunks_exact(8).zip(out.chunks_exact_mut(8)) {
+        // SAFETY: both chunks have eight values.
+        unsafe {
+            let halves = _mm_loadu_si128(halves.as_ptr().cast());
+            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(halves));
+        }
+    }
+    out
+}

@@ -1,0 +1,78 @@
+//! `rwkvq compare`: how far one report moved from another; the gate of a regression test.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use rwkvq::eval::compare::{compare, Comparison};
+use rwkvq::eval::kept::Scores;
+use rwkvq::{Error, Result};
+
+use crate::exit;
+use crate::output::print;
+use crate::report::{open, read};
+
+/// Show what changed from one report to another, with intervals
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Report to compare with
+    first: PathBuf,
+    /// Report that is compared
+    second: PathBuf,
+    /// End with 1 if a Spearman of the second is more than X below that of the first; -X means the
+    /// same
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    fail_below: Option<f64>,
+    /// What eval --keep-scores wrote beside each report: intervals are then those of a paired
+    /// bootstrap
+    #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"])]
+    scores: Option<Vec<PathBuf>>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let allowed = args.fail_below.map(f64::abs);
+    if allowed.is_some_and(|allowed| !allowed.is_finite()) {
+        return Err(Error::argument("--fail-below: give a finite number, such as 0.01"));
+    }
+    let (first, second) = (open(&args.first)?, open(&args.second)?);
+    let scores = scores(args)?;
+    let scores = scores.as_ref().map(|[first, second]| [first, second]);
+    let comparison = compare(&first, &second, scores);
+    let Some(worst) = comparison.worst() else {
+        let what = format!(
+            "nothing measured in both it and {}; take the same pairs, protocol, level and layers",
+            args.first.display()
+        );
+        return Err(Error::unsupported(&args.second, what));
+    };
+    if args.json {
+        print(&(serde_json::to_string_pretty(&comparison).expect("plain values") + "\n"))?;
+    } else {
+        print(&comparison.render())?;
+    }
+    let Some(allowed) = allowed else { return Ok(ExitCode::SUCCESS) };
+    refuse_gaps(&args.second, &comparison)?;
+    if worst.difference >= -allowed {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!(
+        "{}, {}, layer {}: {:.4} below, more than the {allowed} allowed",
+        worst.run, worst.level, worst.layer, -worst.difference
+    );
+    Ok(ExitCode::from(exit::FELL))
+}
+
+/// What was not measured again cannot be called unharmed.
+fn refuse_gaps(second: &Path, comparison: &Comparison) -> Result<()> {
+    let Some(missing) = comparison.missing.first() else { return Ok(()) };
+    let what = format!("has no {missing}; --fail-below needs all that the first report has");
+    Err(Error::unsupported(second, what))
+}
+
+fn scores(args: &Args) -> Result<Option<[Scores; 2]>> {
+    let Some([first, second]) = args.scores.as_deref() else { return Ok(None) };
+    let open = |path: &Path| Scores::from_json(path, &read(path)?);
+    Ok(Some([open(first)?, open(second)?]))
+}
