@@ -1,4 +1,4 @@
-"""Stage one, and the measure of it: predicting the next token of running text."""
+"""What the upper part of the model learns, and the measure of it: predicting the next token of running text."""
 
 import torch
 import torch.nn.functional as F
@@ -40,9 +40,8 @@ class Rows:
 
 
 def loss(model, final, ids):
-    """Nats a token; final [B, T, C] and ids [B, T], where id 0 is padding."""
-    keep = ids[:, 1:] != 0
-    return F.cross_entropy(model.head(final[:, :-1][keep]), ids[:, 1:][keep])
+    """Nats a token; final [B, T, C] is what the head reads of ids [B, T]."""
+    return F.cross_entropy(model.head(final[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
 
 
 @torch.no_grad()
@@ -50,8 +49,3 @@ def held_out(model, rows):
     """Mean loss over rows [N, ROW]."""
     losses = [loss(model, model(ids), ids) * len(ids) for ids in rows.split(8)]
     return (sum(losses) / len(rows)).item()
-
-
-def unigram(rows, frequencies):
-    """What the frequencies of the training text alone would lose on the same rows."""
-    return -torch.tensor(frequencies, dtype=torch.float64).log()[rows[:, 1:]].mean().item()

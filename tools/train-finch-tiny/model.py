@@ -1,6 +1,5 @@
 """Finch (RWKV-6) in torch, with the tensor names and shapes of the Hugging Face checkpoints."""
 
-import copy
 import json
 import math
 
@@ -102,9 +101,13 @@ class Finch(nn.Module):
         self.rwkv.ln_out = nn.LayerNorm(WIDTH, eps=EPS)
         self.head = linear(WIDTH, n_vocab, 0.5)
 
+    def embedded(self, ids):
+        """What the first block reads, [B, T, C]."""
+        return self.rwkv.blocks[0].pre_ln(self.rwkv.embeddings(ids))
+
     def stream(self, ids, n_blocks):
         """What the first blocks leave in the stream, one after the other: n_blocks of [B, T, C]."""
-        x, states = self.rwkv.blocks[0].pre_ln(self.rwkv.embeddings(ids)), []
+        x, states = self.embedded(ids), []
         for block in self.rwkv.blocks[:n_blocks]:
             x = block(x)
             states.append(x)
@@ -120,31 +123,6 @@ class Finch(nn.Module):
         """What the head reads, [B, T, C]."""
         n_blocks = len(self.rwkv.blocks)
         return self.finish(self.stream(ids, n_blocks)[-1], n_blocks)
-
-    def double(self):
-        """Puts a copy behind every block and halves what the two add to the stream, so that the
-        deeper network computes nearly what the shallow one did."""
-        blocks = []
-        for block in self.rwkv.blocks:
-            with torch.no_grad():
-                block.attention.output.weight /= 2
-                block.feed_forward.value.weight /= 2
-            twin = copy.deepcopy(block)
-            if hasattr(twin, "pre_ln"):
-                del twin.pre_ln
-            blocks += [block, twin]
-        self.rwkv.blocks = nn.ModuleList(blocks)
-
-    def underlay(self):
-        """Puts as many new blocks below the present ones. They add nothing to the stream yet, so
-        the network computes what it did."""
-        new = [Block(first=False) for _ in self.rwkv.blocks]
-        for block in new:
-            nn.init.zeros_(block.attention.output.weight)
-            nn.init.zeros_(block.feed_forward.value.weight)
-        new[0].pre_ln = self.rwkv.blocks[0].pre_ln
-        del self.rwkv.blocks[0].pre_ln
-        self.rwkv.blocks = nn.ModuleList([*new, *self.rwkv.blocks])
 
 
 def write(folder, model, tokens):

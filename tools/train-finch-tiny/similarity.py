@@ -1,15 +1,40 @@
-"""Losses of stage two: the mean of a text's hidden states is to say how much two texts have in common."""
+"""What the lower part of the model learns: how similar two texts are.
 
+The measure blends that of a teacher (teacher.py) with the letters in common (letters.py): the first
+alone holds two texts of one topic for the same, the second knows no synonym.
+"""
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-import pairs
+import groups
+import letters
 
-VERSIONS = 4
-TEMPERATURE = 0.05
-# What counts as the same text to the contrastive loss.
-SAME = 0.5
-MAX_TOKENS, MAX_DEFINITION = 52, 24
+TEACHER = 0.3  # share of the teacher's measure
+ALIKE = 1500  # groups of like length that a batch is drawn from, so that little is padding
+
+
+class Texts:
+    """Groups of texts with the similarities to learn, and their token ids as written and with
+    signs set off: two spellings that are the same to both measures."""
+
+    def __init__(self, made, teacher_vectors, tokenizer):
+        texts = [text for group in made for text in group]
+        self.teacher = teacher_vectors
+        self.letters = torch.from_numpy(np.stack([letters.counts(t) for t in texts]).astype(np.float16))
+        self.ids = [(tokenizer(t), tokenizer(groups.set_off(t))) for t in texts]
+        longest = [max(len(self.ids[g * groups.SIZE + i][0]) for i in range(groups.SIZE)) for g in range(len(made))]
+        self.by_length = sorted(range(len(made)), key=longest.__getitem__)
+
+    def batch(self, size, random):
+        """ids [n, T] of `size` groups, padded with 0, and the similarities [n, n] to learn."""
+        first = random.randrange(len(self.by_length) - ALIKE + 1)
+        chosen = random.sample(self.by_length[first : first + ALIKE], size)
+        places = [g * groups.SIZE + i for g in chosen for i in range(groups.SIZE)]
+        ids = padded([random.choice(self.ids[place]) for place in places])
+        by_teacher, by_letters = self.teacher[places], self.letters[places].float()
+        return ids, TEACHER * by_teacher @ by_teacher.T + (1 - TEACHER) * by_letters @ by_letters.T
 
 
 def padded(rows):
@@ -19,62 +44,20 @@ def padded(rows):
     return ids
 
 
-class Batch:
-    """ids [n, T]: versions of sentences, the plain ones first; shares [n, n] says what they have in
-    common. definition_ids [2 m, T]: terms, then their definitions."""
-
-    def __init__(self, maker, glosses, tokenizer, sentences, definitions):
-        places = maker.places(sentences)
-        versions = [maker.plain(p) for p in places]
-        versions += [maker.changed(p) for _ in range(VERSIONS - 1) for p in places]
-        self.sentences = sentences
-        self.ids = padded([tokenizer(v.text())[:MAX_TOKENS] for v in versions])
-        words = [v.identities() for v in versions]
-        self.shares = torch.tensor([[pairs.shared(a, b) for b in words] for a in words])
-        terms, texts = zip(*maker.random.sample(glosses, definitions))
-        self.definition_ids = padded([tokenizer(t)[:MAX_DEFINITION] for t in terms + texts])
-
-
-def means(states, ids):
+def loss(state, ids, wanted):
+    """How far the cosines of mean-pooled rows of state [n, T, C] are from what is wanted [n, n]:
+    among all texts, and among versions of one sentence, which differ least."""
     keep = (ids != 0).unsqueeze(-1)
-    return F.normalize((states * keep).sum(1) / keep.sum(1), dim=1)
+    pooled = F.normalize((state * keep).sum(1) / keep.sum(1), dim=1)
+    cosines = pooled @ pooled.T
+    row, column = torch.triu_indices(len(ids), len(ids), 1)
+    versions = row // groups.SIZE == column // groups.SIZE
+    versions &= column % groups.SIZE < groups.VERSIONS
+    cosines, wanted = cosines[row, column], wanted[row, column]
+    return disagreement(cosines, wanted) + disagreement(cosines[versions], wanted[versions])
 
 
-def disagreement(cosines, shares):
-    """One minus Pearson's correlation of the pairs' cosines with what they share."""
-    x, y = cosines - cosines.mean(), shares - shares.mean()
+def disagreement(x, y):
+    """One minus Pearson's correlation."""
+    x, y = x - x.mean(), y - y.mean()
     return 1 - (x * y).sum() / (x.norm() * y.norm() + 1e-6)
-
-
-def contrast(cosines, same):
-    """Each row is to find its partners among all others; cosines and same are [n, n]."""
-    alone = torch.eye(len(cosines), dtype=torch.bool)
-    scores = (cosines / TEMPERATURE).masked_fill(alone, -1e9)
-    log_p = scores - torch.logsumexp(scores, 1, keepdim=True)
-    same = same & ~alone
-    rows = same.any(1)
-    return -((log_p * same).sum(1)[rows] / same.sum(1)[rows]).mean()
-
-
-def version_losses(states, batch):
-    """Mean over the states of (disagreement, contrast); each state is [n, T, C]."""
-    n, s = len(batch.ids), batch.sentences
-    one_sentence = torch.arange(n)[:, None] % s == torch.arange(n)[None, :] % s
-    i, j = one_sentence.triu(1).nonzero().T
-    same = one_sentence & (batch.shares >= SAME)
-    # Versions that share less than SAME are neither partners nor strangers.
-    unclear = one_sentence & ~same
-    apart = near = 0.0
-    for state in states:
-        e = means(state, batch.ids)
-        cosines = e @ e.T
-        apart += disagreement(cosines[i, j], batch.shares[i, j])
-        near += contrast(cosines.masked_fill(unclear, -1.0), same)
-    return apart / len(states), near / len(states)
-
-
-def definition_loss(states, batch):
-    n = len(batch.definition_ids)
-    partner = (torch.arange(n)[:, None] - torch.arange(n)[None, :]).abs() == n // 2
-    each = (means(state, batch.definition_ids) for state in states)
-    return sum(contrast(e @ e.T, partner) for e in each) / len(states)
