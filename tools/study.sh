@@ -18,7 +18,7 @@ presets=()
 for level in f16 q8_0 q6_k q5_k q4_k q3_k q2_k; do presets+=(--preset "$level"); done
 glove=(--baseline "glove=$data/data/glove/glove.6B.50d.mrpc-words.txt")
 
-for model in "$data/checkpoints/tiny-trained-6v0"; do
+for model in models/finch-tiny "$data/checkpoints/tiny-trained-6v0"; do
     name="$(basename "$model")"
     for part in $parts; do
         case "$part" in
