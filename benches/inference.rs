@@ -17,6 +17,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rwkvq::ggml::{
     self, Executor, Graph, MappedTensor, MappedTensors, Node, Products, StateTensors, TensorType,
+    Upload,
 };
 use rwkvq::mmap::Mmap;
 use rwkvq::Shape;
@@ -83,8 +84,9 @@ impl Weights {
         file.write_all(&bytes).expect("room for the weights");
         let map = Arc::new(Mmap::open(file.path()).expect("a file that can be mapped"));
         let shape = Shape::new(&[N_IN, N_OUT]).expect("two dimensions");
-        let tensor = MappedTensor { ty, shape, offset: 0 };
-        Self { ty, mapped: Arc::new(MappedTensors::new(map, &[tensor])), worth }
+        let tensor = MappedTensor { ty, shape, offset: 0, on_device: false };
+        let mapped = MappedTensors::new(map, &[tensor], None, Upload::Now);
+        Self { ty, mapped: Arc::new(mapped.expect("nothing is copied")), worth }
     }
 }
 
@@ -96,16 +98,20 @@ struct Product {
 
 impl Product {
     fn new(weights: &Weights, x: &[f32], products: Products) -> Self {
-        let state = StateTensors::new(&[Shape::new(&[1]).expect("a dimension")]);
+        let state = StateTensors::new(
+            &[(Shape::new(&[1]).expect("a dimension"), false)],
+            None,
+            Upload::Now,
+        );
         let state = Arc::new(state.expect("memory for one number"));
         let mut graph = Graph::new(8, Arc::clone(&weights.mapped), state, products);
         let shape = Shape::new(&[N_IN, x.len() / N_IN]).expect("two dimensions");
         let (w, input) = (graph.weight(0), graph.input_f32(shape));
         let y = graph.mul_mat(w, input);
         graph.output(y);
-        let mut executor = Executor::new(1).expect("a thread");
+        let mut executor = Executor::new(1, None, 8).expect("a thread");
         executor.load(graph).expect("memory for one product");
-        executor.set_f32(input, x);
+        executor.set_f32(input, x).expect("an input of this size");
         Self { executor, y }
     }
 
@@ -116,7 +122,7 @@ impl Product {
     fn answer(&mut self, n_tokens: usize) -> Vec<f32> {
         self.run();
         let mut y = vec![0.0; N_OUT * n_tokens];
-        self.executor.get_f32(self.y, &mut y);
+        self.executor.get_f32(self.y, &mut y).expect("an answer of this size");
         y
     }
 }
