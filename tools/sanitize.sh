@@ -10,6 +10,8 @@ export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 tools/setup.sh
 # The sanitizer is behind a flag that only a nightly compiler takes without being asked to.
 export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address"
+# A test asks for more memory than there is, to see that it gets an error.
+export ASAN_OPTIONS="allocator_may_return_null=1"
 host="$(rustc -vV | sed -n 's/^host: //p')"
 test=(cargo test --locked --target "$host" --target-dir target/asan)
 
