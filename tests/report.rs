@@ -54,8 +54,8 @@ fn the_json_has_the_published_names_in_order() {
         ),
         (
             "/runs/0/levels/0/memory",
-            "device weights_bytes compute_bytes state_bytes device_peak_bytes device_peak_source \
-             peak_rss_bytes",
+            "device weights_bytes compute_bytes state_bytes on_device device_peak_bytes \
+             device_peak_source peak_rss_bytes",
         ),
         ("/runs/0/baselines/0", "name spearman spearman_ci95 seconds_per_pair oov_rate"),
         ("/runs/0/controls/0", "name spearman spearman_range seeds"),

@@ -276,7 +276,6 @@ pub struct Memory {
     /// Recurrent state of all sequences in flight.
     pub state_bytes: Option<u64>,
     /// The part that is on the device; null on the CPU, and in reports of older versions.
-    #[serde(default)]
     pub on_device: Option<OnDevice>,
     /// High-water mark of the device's memory; null on the CPU.
     pub device_peak_bytes: Option<u64>,
