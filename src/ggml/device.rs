@@ -103,7 +103,7 @@ impl Device {
         self.kind
     }
 
-    /// True for those that [`Model`](crate::Model) can put weights on.
+    /// True for those that weights can be put on.
     pub fn is_gpu(&self) -> bool {
         matches!(self.kind, DeviceKind::Gpu | DeviceKind::IntegratedGpu)
     }
