@@ -8,9 +8,11 @@
 //! of the turns, and of their ratios in the same turn with the lowest and highest. Both answers are
 //! compared with sums in f64 over the same weights before anything is timed.
 
+mod timing;
+
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use half::{bf16, f16};
 use rand::{Rng, SeedableRng};
@@ -21,6 +23,7 @@ use rwkvq::ggml::{
 };
 use rwkvq::mmap::Mmap;
 use rwkvq::Shape;
+use timing::{median, seconds};
 
 /// Columns and rows of the matrix: the width of Finch-1B6.
 const N_IN: usize = 2048;
@@ -137,7 +140,7 @@ fn compare(weights: &Weights, n_tokens: usize) {
     }
     let (mut times, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
     for turn in 0..=TURNS {
-        let [ours, theirs] = both.each_mut().map(|product| seconds(|| product.run()));
+        let [ours, theirs] = both.each_mut().map(|product| seconds(AT_LEAST, || product.run()));
         if turn > 0 {
             times[0].push(ours);
             times[1].push(theirs);
@@ -168,20 +171,4 @@ fn error(y: &[f32], worth: &[f32], x: &[f32]) -> f64 {
         }
     }
     (off / size).sqrt()
-}
-
-/// Seconds of one call, from as many as fill the least time.
-fn seconds(mut call: impl FnMut()) -> f64 {
-    let start = Instant::now();
-    let mut n_calls = 0;
-    while n_calls == 0 || start.elapsed() < AT_LEAST {
-        call();
-        n_calls += 1;
-    }
-    start.elapsed().as_secs_f64() / f64::from(n_calls)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -8,14 +8,17 @@
 //! ratios to ggml in the same turn with their lowest and highest. The bytes are compared before
 //! anything is timed. Q8_0 is also timed beside memcpy, on a buffer larger than the caches.
 
+mod timing;
+
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use rwkvq::ggml::{self, TensorType};
 use rwkvq::quant::{self, InstructionSet};
+use timing::{median, seconds};
 
 /// Weights in the buffer, and in a row.
 const N: usize = 1 << 20;
@@ -58,10 +61,11 @@ fn compare(ty: TensorType, src: &[f32], importance: Option<&[f32]>) {
     let mut theirs = Vec::new();
     let mut ours = vec![Vec::new(); sets.len()];
     for turn in 0..=TURNS {
-        let peer = seconds(|| ggml::quantize(ty, black_box(src), N_COLS, importance, &mut out));
+        let peer =
+            seconds(AT_LEAST, || ggml::quantize(ty, black_box(src), N_COLS, importance, &mut out));
         let mut times = Vec::new();
         for &set in &sets {
-            times.push(seconds(|| {
+            times.push(seconds(AT_LEAST, || {
                 quant::quantize_on(set, ty, black_box(src), N_COLS, importance, &mut out);
             }));
         }
@@ -92,8 +96,10 @@ fn streaming() {
     let (mut copies, mut ours) = (Vec::new(), Vec::new());
     for turn in 0..=TURNS {
         let times = (
-            seconds(|| copy.copy_from_slice(black_box(&src))),
-            seconds(|| quant::quantize(TensorType::Q8_0, black_box(&src), STREAM, None, &mut out)),
+            seconds(AT_LEAST, || copy.copy_from_slice(black_box(&src))),
+            seconds(AT_LEAST, || {
+                quant::quantize(TensorType::Q8_0, black_box(&src), STREAM, None, &mut out)
+            }),
         );
         if turn > 0 {
             copies.push(times.0);
@@ -104,20 +110,4 @@ fn streaming() {
     let rate = |times| 4.0 * STREAM as f64 / median(times) / 1e9;
     let (memcpy, q8_0) = (rate(copies), rate(ours));
     println!("{STREAM} weights: memcpy reads {memcpy:.1} GB/s, q8_0 {q8_0:.1} GB/s");
-}
-
-/// Seconds of one call, from as many as fill the least time.
-fn seconds(mut call: impl FnMut()) -> f64 {
-    let start = Instant::now();
-    let mut n_calls = 0;
-    while n_calls == 0 || start.elapsed() < AT_LEAST {
-        call();
-        n_calls += 1;
-    }
-    start.elapsed().as_secs_f64() / f64::from(n_calls)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

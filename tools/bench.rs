@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use comfy_table::{presets, CellAlignment, Table};
+use comfy_table::Table;
 use rwkvq::bench::{self, BenchOptions, BenchReport};
 use rwkvq::model::{LayerSelection, Products};
-use rwkvq::{Error, Result};
+use rwkvq::Result;
 
 use crate::device::{self, Device};
-use crate::output::{human_bytes, print};
+use crate::output::{human_bytes, print, print_json, table};
 use crate::terminal::Bar;
 
 /// Measure speed alone: start, tokens per second by batch size, memory, share of the machine
@@ -75,8 +75,7 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     bar.clear();
     let report = report?;
     if args.json {
-        let json = serde_json::to_string_pretty(&report);
-        return print(&format!("{}\n", json.map_err(|e| Error::self_check(e.to_string()))?));
+        return print_json(serde_json::to_string_pretty(&report));
     }
     print(&text(&report))
 }
@@ -102,7 +101,7 @@ fn text(report: &BenchReport) -> String {
     if let Some(bytes) = report.peak_rss_bytes {
         text += &format!("peak memory {}\n", human_bytes(bytes));
     }
-    let mut table = table(&["batch", "tokens/s", "slowest", "fastest", "padding"]);
+    let mut table = table(&["batch", "tokens/s", "slowest", "fastest", "padding"], 1);
     for batch in &report.batches {
         let rate = |seconds: f64| format!("{:.1}", batch.tokens as f64 / seconds);
         let slowest = batch.seconds.iter().copied().fold(0.0, f64::max);
@@ -124,7 +123,7 @@ fn text(report: &BenchReport) -> String {
 }
 
 fn products(report: &BenchReport, ceilings: &bench::Ceilings) -> Table {
-    let mut table = table(&["type", "tokens", "G multiply-adds/s", "ceiling", "share"]);
+    let mut table = table(&["type", "tokens", "G multiply-adds/s", "ceiling", "share"], 1);
     for product in &report.matrix_products {
         let ceiling = ceilings.of(product.arithmetic);
         table.add_row([
@@ -134,16 +133,6 @@ fn products(report: &BenchReport, ceilings: &bench::Ceilings) -> Table {
             format!("{:.1}", ceiling / 1e9),
             format!("{:.0} %", 100.0 * product.multiply_adds_per_s / ceiling),
         ]);
-    }
-    table
-}
-
-/// A table whose first column is text or a name and whose others are numbers.
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header(header);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }

@@ -8,7 +8,7 @@ use rwkvq::eval::kept::Scores;
 use rwkvq::{Error, Result};
 
 use crate::exit;
-use crate::output::print;
+use crate::output::{print, print_json};
 use crate::report::{open, read};
 
 /// Largest file of kept scores: 25 layers of 10 levels on 50,000 pairs.
@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Err(Error::unsupported(&args.second, what));
     };
     if args.json {
-        print(&(serde_json::to_string_pretty(&comparison).expect("plain values") + "\n"))?;
+        print_json(serde_json::to_string_pretty(&comparison))?;
     } else {
         print(&comparison.render())?;
     }

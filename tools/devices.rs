@@ -2,15 +2,14 @@
 
 use std::path::PathBuf;
 
-use comfy_table::{presets, CellAlignment, Table};
 use rwkvq::driver;
 use rwkvq::ggml::{Device as GgmlDevice, DeviceKind};
 use rwkvq::model::{MemoryPlan, PlannedBytes};
-use rwkvq::{Error, Result};
+use rwkvq::Result;
 use serde_json::{json, Value};
 
 use crate::device::{self, Device};
-use crate::output::{human_bytes, print};
+use crate::output::{human_bytes, print, print_json, table};
 
 /// List the devices that this program can run a model on, or plan a model's memory on one
 #[derive(Debug, clap::Args)]
@@ -38,11 +37,10 @@ pub fn run(args: &Args) -> Result<()> {
             (plan_json(&plan), plan_text(&plan))
         }
     };
-    if !args.json {
-        return print(&text);
+    match args.json {
+        true => print_json(serde_json::to_string_pretty(&value)),
+        false => print(&text),
     }
-    let json = serde_json::to_string_pretty(&value);
-    print(&format!("{}\n", json.map_err(|e| Error::self_check(e.to_string()))?))
 }
 
 fn list() -> Result<(Value, String)> {
@@ -50,7 +48,7 @@ fn list() -> Result<(Value, String)> {
         GgmlDevice::all()?.into_iter().filter(|d| d.kind() != DeviceKind::Helper).collect();
     let mut rows = Vec::new();
     let header = ["device", "kind", "memory", "free", "compute capability", "description"];
-    let mut table = table(&header);
+    let mut table = table(&header, 2);
     for device in &devices {
         let memory = device.memory()?;
         let capability = driver::compute_capability(device);
@@ -101,7 +99,7 @@ fn plan_json(plan: &MemoryPlan) -> Value {
 }
 
 fn plan_text(plan: &MemoryPlan) -> String {
-    let mut table = table(&["layers", "weights", "state", "compute", "together"]);
+    let mut table = table(&["layers", "weights", "state", "compute", "together"], 1);
     let mut row = |layers: usize, bytes: &PlannedBytes| {
         let parts = [bytes.weights, bytes.state, bytes.compute, bytes.total()];
         table.add_row(std::iter::once(layers.to_string()).chain(parts.map(human_bytes)));
@@ -117,15 +115,4 @@ fn plan_text(plan: &MemoryPlan) -> String {
     };
     let available = human_bytes(plan.available);
     format!("{}: {available} may be used; {verdict}\n{table}\n", plan.device)
-}
-
-/// A table whose first and last columns are text where they do not hold numbers.
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(header.iter().copied());
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }

@@ -4,12 +4,28 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
+use comfy_table::{presets, CellAlignment, Table};
 use rwkvq::{Error, Result};
 use tempfile::NamedTempFile;
 
 /// Writes `text` to stdout.
 pub fn print(text: &str) -> Result<()> {
     io::stdout().lock().write_all(text.as_bytes()).map_err(|e| Error::io("stdout", e))
+}
+
+/// Writes a value that has become JSON to stdout, as lines.
+pub fn print_json(json: serde_json::Result<String>) -> Result<()> {
+    print(&(json.map_err(|e| Error::self_check(e.to_string()))? + "\n"))
+}
+
+/// A table whose first `n_texts` columns are texts or names and whose others are numbers.
+pub fn table(header: &[&str], n_texts: usize) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(header);
+    for column in table.column_iter_mut().skip(n_texts) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
 }
 
 /// Writes a file of bytes: into a temporary file of the same folder, then renamed.

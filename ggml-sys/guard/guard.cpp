@@ -29,14 +29,13 @@ template <class Call> bool guarded(char * message, Call call) {
     static std::once_flag once;
     std::call_once(once, [] { ggml_set_abort_callback(on_abort); });
     Inside inside;
-    const char * what = "unknown exception";
     try {
         call();
         return true;
     } catch (const std::exception & e) {
         std::snprintf(message, GGML_SYS_MESSAGE_SIZE, "%s", e.what());
     } catch (...) {
-        std::snprintf(message, GGML_SYS_MESSAGE_SIZE, "%s", what);
+        std::snprintf(message, GGML_SYS_MESSAGE_SIZE, "unknown exception");
     }
     return false;
 }

@@ -52,13 +52,9 @@ pub struct MappedTensors {
 /// The part that is on a device.
 #[derive(Debug)]
 struct OnDevice {
-    device: Device,
-    _arena: Arena,
-    buffer: Buffer,
-    /// Bytes of the tensors.
+    memory: Allocated,
+    /// Bytes of the tensors, without padding.
     n_bytes: usize,
-    /// Bytes that the device needs for them.
-    n_buffer_bytes: usize,
 }
 
 // SAFETY: nothing writes to these tensors after construction: graphs take them as sources only
@@ -132,7 +128,7 @@ impl MappedTensors {
 
     /// The device that holds some of them.
     pub fn device(&self) -> Option<&Device> {
-        self.on_device.as_ref().map(|there| &there.device)
+        self.on_device.as_ref().map(|there| &there.memory.device)
     }
 
     /// Bytes of the tensors on the device.
@@ -142,7 +138,7 @@ impl MappedTensors {
 
     /// Bytes of the device's memory that hold them, as ggml counts them.
     pub fn device_buffer_bytes(&self) -> usize {
-        self.on_device.as_ref().map_or(0, |there| there.n_buffer_bytes)
+        self.on_device.as_ref().map_or(0, |there| there.memory.n_bytes)
     }
 
     /// True if the bytes of `tensor` are those of the map.
@@ -163,21 +159,14 @@ impl OnDevice {
         uploads: &[(NonNull<sys::ggml_tensor>, &[u8])],
         upload: Upload,
     ) -> Result<Self> {
-        let buffer_type = device.buffer_type();
         let n_bytes = uploads.iter().map(|(_, bytes)| bytes.len()).sum();
-        // SAFETY: the buffer type is a static of ggml and the descriptions are alive.
-        let n_buffer_bytes = unsafe { arena_bytes(&arena, buffer_type) };
-        let buffer = match upload {
-            Upload::Never => Buffer::empty(device, &arena)?,
-            Upload::Now => Buffer::of(device, &arena, "weights", n_buffer_bytes)?,
-        };
+        let memory = Allocated::new(device, arena, "weights", upload)?;
         // SAFETY: the buffer is alive; the call sets a field of it.
         unsafe {
             let usage = sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS;
-            sys::ggml_backend_buffer_set_usage(buffer.as_ptr(), usage);
+            sys::ggml_backend_buffer_set_usage(memory.buffer.as_ptr(), usage);
         }
-        let n_buffer_bytes = buffer.n_bytes().unwrap_or(n_buffer_bytes);
-        let there = Self { device: device.clone(), _arena: arena, buffer, n_bytes, n_buffer_bytes };
+        let there = Self { memory, n_bytes };
         if upload == Upload::Now {
             uploads.iter().try_for_each(|(tensor, bytes)| there.copy(*tensor, bytes))?;
         }
@@ -185,14 +174,13 @@ impl OnDevice {
     }
 
     fn copy(&self, tensor: NonNull<sys::ggml_tensor>, bytes: &[u8]) -> Result<()> {
-        let _alive = &self.buffer;
         for (i, piece) in bytes.chunks(UPLOAD_PIECE).enumerate() {
             // SAFETY: the tensor lies in the live buffer and has exactly `bytes.len()` bytes.
             guarded(|message| unsafe {
                 let (from, at) = (piece.as_ptr().cast(), i * UPLOAD_PIECE);
                 sys::ggml_sys_tensor_set(message, tensor.as_ptr(), from, at, piece.len())
             })
-            .map_err(|what| failed(&self.device, &what))?;
+            .map_err(|what| failed(&self.memory.device, &what))?;
         }
         Ok(())
     }
@@ -229,18 +217,9 @@ pub(super) fn failed(device: &Device, what: &str) -> Error {
 #[derive(Debug)]
 pub struct StateTensors {
     tensors: Vec<NonNull<sys::ggml_tensor>>,
-    host: Option<StateBuffer>,
-    on_device: Option<StateBuffer>,
+    host: Option<Allocated>,
+    on_device: Option<Allocated>,
     in_use: Mutex<()>,
-}
-
-#[derive(Debug)]
-struct StateBuffer {
-    _arena: Arena,
-    buffer: Buffer,
-    device: Device,
-    /// Bytes that the tensors need.
-    n_bytes: usize,
 }
 
 // SAFETY: the tensors are read and written only while `in_use` is held, by the methods below and
@@ -263,10 +242,10 @@ impl StateTensors {
         let tensors = shapes.iter().map(tensor).collect();
         let host = match n_there == shapes.len() {
             true => None,
-            false => Some(StateBuffer::new(&Device::cpu()?, here, Upload::Now)?),
+            false => Some(Allocated::new(&Device::cpu()?, here, "state", Upload::Now)?),
         };
         let on_device = match (n_there, device) {
-            (1.., Some(device)) => Some(StateBuffer::new(device, there, upload)?),
+            (1.., Some(device)) => Some(Allocated::new(device, there, "state", upload)?),
             _ => None,
         };
         let state = Self { tensors, host, on_device, in_use: Mutex::new(()) };
@@ -305,15 +284,27 @@ impl StateTensors {
     }
 }
 
-impl StateBuffer {
-    fn new(device: &Device, arena: Arena, upload: Upload) -> Result<Self> {
+/// Tensors and the memory of a device that holds them.
+#[derive(Debug)]
+struct Allocated {
+    // Dropped in this order.
+    _arena: Arena,
+    buffer: Buffer,
+    device: Device,
+    /// Bytes of the memory: those that ggml has taken, or would.
+    n_bytes: usize,
+}
+
+impl Allocated {
+    /// Memory for every tensor of `arena`, which are `what`.
+    fn new(device: &Device, arena: Arena, what: &str, upload: Upload) -> Result<Self> {
         // SAFETY: the buffer type is a static of ggml.
-        let n_bytes = unsafe { arena_bytes(&arena, device.buffer_type()) };
+        let planned = unsafe { arena_bytes(&arena, device.buffer_type()) };
         let buffer = match upload {
             Upload::Never => Buffer::empty(device, &arena)?,
-            Upload::Now => Buffer::of(device, &arena, "state", n_bytes)?,
+            Upload::Now => Buffer::of(device, &arena, what, planned)?,
         };
-        let n_bytes = buffer.n_bytes().unwrap_or(n_bytes);
+        let n_bytes = buffer.n_bytes().unwrap_or(planned);
         Ok(Self { _arena: arena, buffer, device: device.clone(), n_bytes })
     }
 }

@@ -33,6 +33,27 @@ pub(super) struct GraphShape {
     pub(super) rescaled: Vec<usize>,
 }
 
+impl GraphShape {
+    /// A graph that pools `layers` and nothing else.
+    pub(super) fn pooling(
+        (n_rows, n_lanes, n_segments): (usize, usize, usize),
+        layers: Vec<Layer>,
+        pool: SegmentPool,
+    ) -> Self {
+        Self {
+            n_rows,
+            n_lanes,
+            n_segments,
+            layers,
+            pool,
+            logits: false,
+            squares: false,
+            head_squares: false,
+            rescaled: Vec::new(),
+        }
+    }
+}
+
 /// Factor of that scale: a power of two, so that nothing but the range of the numbers changes.
 const SMALLER: f32 = 1.0 / 4096.0;
 

@@ -183,20 +183,21 @@ impl Session {
     ) -> Result<()> {
         self.check_texts(texts)?;
         self.check_layers(layers)?;
-        let mut waiting: Vec<usize> = (0..texts.len()).collect();
+        let mut waiting: Vec<(usize, &[u32])> =
+            texts.iter().enumerate().map(|(index, ids)| (index, ids.as_slice())).collect();
         loop {
-            let some: Vec<&[u32]> = waiting.iter().map(|&text| texts[text].as_slice()).collect();
+            let (indices, some): (Vec<usize>, Vec<&[u32]>) = waiting.iter().copied().unzip();
             let mut done = vec![false; some.len()];
             let outcome = self.run_some(&some, layers, pool, |pooled| {
                 done[pooled.text] = true;
-                receive(Pooled { text: waiting[pooled.text], ..pooled })
+                receive(Pooled { text: indices[pooled.text], ..pooled })
             });
             let Err(error) = outcome else { return Ok(()) };
-            waiting =
-                waiting.iter().zip(&done).filter(|(_, done)| !**done).map(|(t, _)| *t).collect();
             let Error::NonFinite { .. } = error else { return Err(error) };
-            let some: Vec<&[u32]> = waiting.iter().map(|&text| texts[text].as_slice()).collect();
-            self.rescale(&some, layers, error)?;
+            let mut done = done.into_iter();
+            waiting.retain(|_| done.next() == Some(false));
+            let left: Vec<&[u32]> = waiting.iter().map(|(_, ids)| *ids).collect();
+            self.rescale(&left, layers, error)?;
         }
     }
 
@@ -357,17 +358,10 @@ impl Session {
 
     /// The graph for `chunk` that pools `layers` and nothing else.
     fn shape_of(&self, chunk: &Chunk, layers: &[Layer], pool: SegmentPool) -> GraphShape {
-        GraphShape {
-            n_rows: chunk.tokens.len(),
-            n_lanes: self.options.n_lanes,
-            n_segments: chunk.segments.len().max(1).next_multiple_of(SEGMENT_STEP),
-            layers: layers.to_vec(),
-            pool,
-            logits: false,
-            squares: false,
-            head_squares: false,
-            rescaled: self.rescaled.clone(),
-        }
+        let n_segments = chunk.segments.len().max(1).next_multiple_of(SEGMENT_STEP);
+        let size = (chunk.tokens.len(), self.options.n_lanes, n_segments);
+        let rescaled = self.rescaled.clone();
+        GraphShape { rescaled, ..GraphShape::pooling(size, layers.to_vec(), pool) }
     }
 
     fn run_chunk(&mut self, chunk: &Chunk, shape: GraphShape) -> Result<ChunkOutput> {
@@ -433,17 +427,9 @@ impl Session {
         let n_rows = self.options.batch_tokens.next_multiple_of(ROW_STEP);
         let mut layers: Vec<Layer> = (0..n_layer).map(Layer::Block).collect();
         layers.push(Layer::Final);
-        let shape = GraphShape {
-            n_rows,
-            n_lanes: self.options.n_lanes,
-            n_segments: n_rows.div_ceil(16).next_multiple_of(SEGMENT_STEP),
-            layers,
-            pool: SegmentPool::Sum,
-            logits: false,
-            squares: false,
-            head_squares: false,
-            rescaled: Vec::new(),
-        };
+        let n_segments = n_rows.div_ceil(16).next_multiple_of(SEGMENT_STEP);
+        let size = (n_rows, self.options.n_lanes, n_segments);
+        let shape = GraphShape::pooling(size, layers, SegmentPool::Sum);
         let (graph, _) = self.graph(&shape);
         self.executor.measure(graph)
     }
