@@ -6,39 +6,16 @@
 mod common;
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use common::{cosine, gguf, run};
+use common::{cosine, gguf, gpu, run};
 use rwkvq::checkpoint::random::Spec;
 use rwkvq::embed::{Embedder, Pooling};
-use rwkvq::model::{
-    Device, DeviceChoice, MemoryPlan, Model, OpenOptions, PlannedBytes, SessionOptions,
-};
+use rwkvq::model::{MemoryPlan, Model, OpenOptions, PlannedBytes};
 
 /// Two layers with heads of 64, which every backend computes.
 fn spec() -> Spec {
     Spec { n_layer: 3, n_embd: 256, head_size: 64, n_vocab: 400, ..Spec::default() }
-}
-
-/// The first GPU; the software device counts too.
-fn gpu() -> Option<Device> {
-    static GPU: OnceLock<Option<Device>> = OnceLock::new();
-    let gpu = GPU.get_or_init(|| {
-        // ggml hides devices of the CPU's kind unless they are asked for by number.
-        if std::env::var_os("GGML_VK_VISIBLE_DEVICES").is_none() {
-            std::env::set_var("GGML_VK_VISIBLE_DEVICES", "0");
-        }
-        DeviceChoice::Auto.find().expect("a list of devices")
-    });
-    if gpu.is_none() {
-        assert!(std::env::var_os("RWKVQ_REQUIRE_GPU").is_none(), "no GPU");
-        println!("skipped: no GPU backend in this build, or no GPU here");
-    }
-    gpu.clone()
-}
-
-fn on(device: &Device) -> OpenOptions {
-    OpenOptions { device: Some(device.clone()), ..Default::default() }
 }
 
 fn embedder(path: &Path, open: OpenOptions, pooling: Pooling, lanes: usize) -> Embedder {
@@ -63,12 +40,12 @@ fn assert_alike(what: &str, expected: &run::Vectors, found: &run::Vectors, limit
 
 #[test]
 fn every_level_gives_the_embeddings_of_the_cpu() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu::first() else { return };
     for preset in ["f32", "f16", "q8_0", "q5_k", "q4_k"] {
         let file = gguf::random(&spec(), preset);
         let mut cpu = embedder(&file.path, OpenOptions::default(), Pooling::Mean, 1);
         let expected = run::vectors(&mut cpu, &texts());
-        let mut gpu = embedder(&file.path, on(&device), Pooling::Mean, 4);
+        let mut gpu = embedder(&file.path, gpu::on(&device), Pooling::Mean, 4);
         let found = run::vectors(&mut gpu, &texts());
         assert_alike(preset, &expected, &found, 0.999);
         let session = gpu.session();
@@ -83,11 +60,11 @@ fn every_level_gives_the_embeddings_of_the_cpu() {
 
 #[test]
 fn every_pooling() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu::first() else { return };
     let file = gguf::random(&spec(), "f32");
     for (pooling, left) in [(Pooling::Last, false), (Pooling::Max, true)] {
         let mut cpu = embedder(&file.path, OpenOptions::default(), pooling, 1);
-        let mut gpu = embedder(&file.path, on(&device), pooling, 2);
+        let mut gpu = embedder(&file.path, gpu::on(&device), pooling, 2);
         let [expected, found] = [&mut cpu, &mut gpu].map(|e| run::vectors(e, &texts()));
         assert_alike(&pooling.to_string(), &expected, &found, 0.99999);
         // The maximum over the rows of a text is no operation of ggml's.
@@ -98,14 +75,14 @@ fn every_pooling() {
 
 #[test]
 fn a_part_of_the_layers_on_the_device() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu::first() else { return };
     for preset in ["q4_k"] {
         let file = gguf::random(&spec(), preset);
         let mut cpu = embedder(&file.path, OpenOptions::default(), Pooling::Mean, 1);
         let expected = run::vectors(&mut cpu, &texts());
         let mut weights = 0;
         for gpu_layers in 0..=3 {
-            let open = OpenOptions { gpu_layers: Some(gpu_layers), ..on(&device) };
+            let open = OpenOptions { gpu_layers: Some(gpu_layers), ..gpu::on(&device) };
             let mut part = embedder(&file.path, open, Pooling::Mean, 2);
             let found = run::vectors(&mut part, &texts());
             assert_alike(&format!("{preset}, {gpu_layers}"), &expected, &found, 0.999);
@@ -120,14 +97,14 @@ fn a_part_of_the_layers_on_the_device() {
 /// ggml's Vulkan shader computes something else for such heads, and says nothing.
 #[test]
 fn heads_that_the_device_computes_wrongly_run_on_the_cpu() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu::first() else { return };
     for head_size in [32] {
         if device.runs_recurrence(head_size) {
             continue;
         }
         let file = gguf::random(&Spec { head_size, ..spec() }, "f32");
         let mut cpu = embedder(&file.path, OpenOptions::default(), Pooling::Mean, 1);
-        let mut gpu = embedder(&file.path, on(&device), Pooling::Mean, 2);
+        let mut gpu = embedder(&file.path, gpu::on(&device), Pooling::Mean, 2);
         let [expected, found] = [&mut cpu, &mut gpu].map(|e| run::vectors(e, &texts()));
         assert_alike(&format!("heads of {head_size}"), &expected, &found, 0.99999);
         let left: Vec<_> = gpu.session().left_to_cpu().collect();
@@ -142,7 +119,7 @@ fn within_a_hundredth(what: &str, planned: u64, found: u64) {
 
 #[test]
 fn the_plan_is_what_is_allocated() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu::first() else { return };
     let shapes = [
         spec(),
         Spec { n_layer: 5, n_embd: 128, n_ff: Some(512), ..spec() },
@@ -153,11 +130,11 @@ fn the_plan_is_what_is_allocated() {
             let what = format!("shape {i} {preset}");
             let file = gguf::random(spec, preset);
             let options = run::session(128, 4);
-            let plan = MemoryPlan::new(&file.path, &on(&device), &options).unwrap();
+            let plan = MemoryPlan::new(&file.path, &gpu::on(&device), &options).unwrap();
             assert_eq!(plan.gpu_layers, spec.n_layer, "{what}");
             assert_eq!(plan.fitting, plan.whole, "{what}");
             // A batch as the plan supposes it: full, no more than its texts of sixteen tokens.
-            let model = Arc::new(Model::open_with(&file.path, on(&device)).unwrap());
+            let model = Arc::new(Model::open_with(&file.path, gpu::on(&device)).unwrap());
             let mut embedder = run::embedder(&model, Pooling::Mean, options);
             let texts: Vec<_> = (0..4).map(|t| run::ids(32, t, 400)).collect();
             embedder.embed_ids(&texts).unwrap();
@@ -172,13 +149,13 @@ fn the_plan_is_what_is_allocated() {
 
 #[test]
 fn what_does_not_fit_is_planned_in_part_or_refused() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu::first() else { return };
     let spec = Spec { n_layer: 6, ..spec() };
     let file = gguf::random(&spec, "q8_0");
     let session = run::session(128, 1);
-    let whole = MemoryPlan::new(&file.path, &on(&device), &session).unwrap().whole;
+    let whole = MemoryPlan::new(&file.path, &gpu::on(&device), &session).unwrap().whole;
     // A device that seems smaller than it is.
-    let limited = OpenOptions { device_memory: Some(whole.total() * 6 / 10), ..on(&device) };
+    let limited = OpenOptions { device_memory: Some(whole.total() * 6 / 10), ..gpu::on(&device) };
     let (open, plan) = limited.clone().fitted(&file.path, &session).unwrap();
     let plan = plan.unwrap();
     assert!((1..6).contains(&plan.gpu_layers), "{plan:?}");
@@ -195,26 +172,8 @@ fn what_does_not_fit_is_planned_in_part_or_refused() {
     let [expected, found] = [&mut cpu, &mut part].map(|e| run::vectors(e, &texts()));
     assert_alike("in part", &expected, &found, 0.999);
     // Nothing fits in a kilobyte: the CPU runs all of it.
-    let tiny = OpenOptions { device_memory: Some(1024), ..on(&device) };
+    let tiny = OpenOptions { device_memory: Some(1024), ..gpu::on(&device) };
     let (open, _) = tiny.fitted(&file.path, &session).unwrap();
     assert_eq!(open.gpu_layers, Some(0));
     assert!(Model::open_with(&file.path, open).unwrap().device().is_none());
-}
-
-#[test]
-fn memory_that_the_device_has_not_is_an_error() {
-    let Some(device) = gpu() else { return };
-    let file = gguf::random(&spec(), "f32");
-    let model = Arc::new(Model::open_with(&file.path, on(&device)).unwrap());
-    // A state of terabytes.
-    let session = SessionOptions { batch_tokens: 1 << 14, n_lanes: 1 << 12, ..run::one_thread() };
-    let lanes = session.n_lanes as u64;
-    let state = u64::from(u32::try_from(256 * 64 * 3).unwrap()) * 4 * lanes;
-    let total = device.memory().unwrap().total as u64;
-    if state < total {
-        // This device is large; what a plan finds is tested above.
-        return;
-    }
-    let message = rwkvq::model::Session::new(model, session).unwrap_err().to_string();
-    assert!(message.contains("for the state") && message.contains("--gpu-layers"), "{message}");
 }

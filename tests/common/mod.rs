@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod fixture;
 pub mod from_gguf;
 pub mod gguf;
+pub mod gpu;
 pub mod reference;
 pub mod rounding;
 pub mod run;
