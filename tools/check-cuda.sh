@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compiles and links the program with CUDA for one architecture, without a GPU, a driver or an
 # installed toolkit: the compiler and the libraries come from PyPI. Then runs an evaluation on the
-# CPU, as the program must where there is no driver. About 35 CPU minutes and 3 GB of disk.
+# CPU, as the program must where there is no driver. About 70 CPU minutes and 3 GB of disk.
 # Usage: tools/check-cuda.sh [WORKDIR]      ARCH=75-real by default; CARGO_TARGET_DIR as usual
 set -euo pipefail
 cd "$(dirname "$0")/.."
