@@ -82,12 +82,13 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
 
 fn text(report: &BenchReport) -> String {
     let mut text = format!(
-        "{}  {}  {} of its layers on {} threads, products: {}\n",
+        "{}  {}  {} of its layers on {} threads, products: {}{}\n",
         report.model,
         human_bytes(report.file_bytes),
         report.layers_computed,
         report.threads,
-        report.products
+        report.products,
+        report.instructions.iter().map(|set| format!(" on {set}")).collect::<String>()
     );
     let ms = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
     let start = &report.start;

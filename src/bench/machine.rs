@@ -10,9 +10,9 @@ use crate::matmul::{Arithmetic, Machine};
 /// Rates of all threads together.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Ceilings {
-    /// Multiply-adds of bytes, added up in 16 bits: what K-quants use.
+    /// Multiply-adds of bytes: what K-quants use.
     pub int8_per_s: f64,
-    /// Multiply-adds of 16-bit numbers, added up in 32: what Q8_0 uses.
+    /// Multiply-adds of 16-bit numbers: what Q8_0 uses.
     pub int16_per_s: f64,
     /// Multiply-adds of f32.
     pub f32_per_s: f64,

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::embed::{EmbedOptions, Embedder, Pooling};
 use crate::error::{Error, Result};
 use crate::eval::{host, metrics, report::Host, rss};
+use crate::matmul::Machine;
 use crate::model::{Device, LayerSelection, Model, OpenOptions, Products, SessionOptions};
 use crate::progress::Progress;
 
@@ -78,6 +79,8 @@ pub struct BenchReport {
     pub layers_computed: usize,
     /// Whose matrix products ran: `own` or `ggml`.
     pub products: &'static str,
+    /// The instructions our own ran on: `avx2` or `avx512-vnni`; null where ggml's ran.
+    pub instructions: Option<String>,
     /// Device that ran them, such as `cpu` or `cuda:0`.
     pub device: String,
     /// Layers that it ran, counted from the first; the CPU ran the others.
@@ -150,6 +153,9 @@ pub fn run(path: &Path, options: &BenchOptions, progress: &dyn Progress) -> Resu
         }
         _ => Vec::new(),
     };
+    let own = (options.products == Products::Own && model.device().is_none())
+        .then(Machine::detect)
+        .flatten();
     let n_layer = model.hparams().n_layer;
     let layers = options.layers.resolve(n_layer)?;
     Ok(BenchReport {
@@ -158,10 +164,8 @@ pub fn run(path: &Path, options: &BenchOptions, progress: &dyn Progress) -> Resu
         host: host::facts(),
         threads: options.n_threads,
         layers_computed: layers.last().map_or(0, |layer| layer.n_blocks(n_layer)),
-        products: match (options.products, model.device()) {
-            (Products::Own, None) => "own",
-            _ => "ggml",
-        },
+        products: if own.is_some() { "own" } else { "ggml" },
+        instructions: own.map(|machine| machine.to_string()),
         device: model.device().map_or_else(|| "cpu".into(), Device::to_string),
         gpu_layers: model.gpu_layers(),
         start,

@@ -5,121 +5,17 @@
 
 use std::arch::x86_64::*;
 
-use super::{
-    LevelsPanels, LevelsRow, LevelsShape, TileMachine, WidePanels, PANEL_ROWS, SUPERBLOCK,
-    TILE_TOKENS, WIDE_BLOCK,
-};
-
-/// Sums of four rows of activations and a panel: `[token][row]`.
-type Tile = [[f32; PANEL_ROWS]; TILE_TOKENS];
+use super::products::{Superblocks, Tile};
+use super::{LevelsRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK};
 
 type Registers<T> = [[T; 2]; TILE_TOKENS];
-
-impl TileMachine {
-    /// Sums over each of `panels` and four rows of activations, into `sums`
-    /// `[token][panel][row]`. Panics unless all have the same number of superblocks.
-    pub fn levels(
-        self,
-        shape: LevelsShape,
-        panels: LevelsPanels,
-        rows: [LevelsRow; TILE_TOKENS],
-        sums: &mut [f32],
-    ) {
-        let n = rows[0].scales.len();
-        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
-        let n_blocks = SUPERBLOCK / shape.block();
-        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
-        assert!(panels.levels.len() == n_panels * n * PANEL_ROWS * SUPERBLOCK);
-        assert!(panels.scales.len() == n_panels * n * n_blocks * 2 * PANEL_ROWS);
-        assert!(panels.mins.len() == n_panels * n * n_blocks * PANEL_ROWS);
-        assert!(panels.d.len() == n_panels * n * PANEL_ROWS);
-        assert!(panels.d_min.len() == n_panels * n * PANEL_ROWS);
-        for row in rows {
-            assert!(row.quants.len() == n * SUPERBLOCK && row.scales.len() == n);
-            assert!(row.sums.len() == n * n_blocks);
-        }
-        for index in 0..n_panels {
-            let at = index * n;
-            // Inside by the assertions: `at + n` superblocks are at most `n_panels n`.
-            let panel = Superblocks {
-                levels: panels.levels[at * PANEL_ROWS * SUPERBLOCK..].as_ptr(),
-                scales: panels.scales[at * n_blocks * 2 * PANEL_ROWS..].as_ptr(),
-                mins: panels.mins[at * n_blocks * PANEL_ROWS..].as_ptr(),
-                d: panels.d[at * PANEL_ROWS..].as_ptr(),
-                d_min: panels.d_min[at * PANEL_ROWS..].as_ptr(),
-            };
-            // SAFETY: `self` says that the processor has AVX2 and FMA; the assertions are the
-            // contract of the function for these constants.
-            let tile = unsafe {
-                match shape {
-                    LevelsShape::Block32Levels16 => levels::<32, 8>(n, panel, &rows),
-                    LevelsShape::Block32Levels32 => levels::<32, 4>(n, panel, &rows),
-                    LevelsShape::Block16Levels32 => levels::<16, 4>(n, panel, &rows),
-                    LevelsShape::Block16Levels64 => levels::<16, 2>(n, panel, &rows),
-                }
-            };
-            place(&tile, index, sums);
-        }
-    }
-
-    /// Sums over each of `panels` and four rows of i16 activations without their scales, into
-    /// `sums` `[token][panel][row]`. Panics unless all have the same length, a multiple of 32.
-    pub fn wide(self, panels: WidePanels, rows: [&[i16]; TILE_TOKENS], sums: &mut [f32]) {
-        let n = rows[0].len() / WIDE_BLOCK;
-        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
-        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
-        assert!(panels.d.len() == n_panels * n * PANEL_ROWS);
-        assert!(panels.weights.len() == n_panels * n * PANEL_ROWS * WIDE_BLOCK);
-        assert!(rows.iter().all(|row| row.len() == n * WIDE_BLOCK));
-        let rows = rows.map(<[i16]>::as_ptr);
-        for panel in 0..n_panels {
-            let weights = panels.weights[panel * n * PANEL_ROWS * WIDE_BLOCK..].as_ptr();
-            let d = panels.d[panel * n * PANEL_ROWS..].as_ptr();
-            // SAFETY: `self` says that the processor has AVX2 and FMA; lengths are asserted.
-            place(&unsafe { wide(n, weights, d, rows) }, panel, sums);
-        }
-    }
-
-    /// Sums over each of the float panels `[panel][k][16]` and four rows of activations, into
-    /// `sums` `[token][panel][row]`. Panics unless all have the same length.
-    pub fn floats(self, panels: &[f32], rows: [&[f32]; TILE_TOKENS], sums: &mut [f32]) {
-        let n = rows[0].len();
-        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
-        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
-        assert!(panels.len() == n_panels * n * PANEL_ROWS && rows.iter().all(|row| row.len() == n));
-        let rows = rows.map(<[f32]>::as_ptr);
-        for panel in 0..n_panels {
-            let weights = panels[panel * n * PANEL_ROWS..].as_ptr();
-            // SAFETY: `self` says that the processor has AVX2 and FMA; lengths are asserted.
-            place(&unsafe { floats(n, weights, rows) }, panel, sums);
-        }
-    }
-}
-
-/// Puts a tile among the sums of all panels.
-fn place(tile: &Tile, panel: usize, sums: &mut [f32]) {
-    let n_rows = sums.len() / TILE_TOKENS;
-    for (tile, sums) in tile.iter().zip(sums.chunks_exact_mut(n_rows)) {
-        sums[panel * PANEL_ROWS..][..PANEL_ROWS].copy_from_slice(tile);
-    }
-}
-
-/// Where a panel of superblocks begins: see [`LevelsPanels`].
-#[derive(Clone, Copy)]
-struct Superblocks {
-    levels: *const u8,
-    scales: *const i16,
-    mins: *const i16,
-    d: *const f32,
-    d_min: *const f32,
-}
 
 /// `BLOCK` weights a sub-block; `FLUSH` steps of four weights fit into 16 bits.
 ///
 /// # Safety
 /// AVX2 and FMA; every slice is as long as `n` superblocks want it.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
+pub(super) unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
     n: usize,
     panel: Superblocks,
     rows: &[LevelsRow; TILE_TOKENS],
@@ -194,7 +90,7 @@ unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
 /// # Safety
 /// AVX2 and FMA; the panel and the rows have `n` blocks of 32.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn wide(
+pub(super) unsafe fn wide(
     n: usize,
     mut weights: *const i16,
     scales: *const f32,
@@ -230,7 +126,7 @@ unsafe fn wide(
 /// # Safety
 /// AVX2 and FMA; the panel has `n` columns of sixteen, each row `n` values.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn floats(n: usize, panel: *const f32, rows: [*const f32; TILE_TOKENS]) -> Tile {
+pub(super) unsafe fn floats(n: usize, panel: *const f32, rows: [*const f32; TILE_TOKENS]) -> Tile {
     /// Partial sums of this many products are rounded less often than one long sum.
     const PART: usize = 256;
     let mut total = [[_mm256_setzero_ps(); 2]; TILE_TOKENS];

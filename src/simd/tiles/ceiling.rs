@@ -3,36 +3,40 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::{Arithmetic, TileMachine};
+use super::dpwssd::dpwssd;
+use super::{Arithmetic, Set, TileMachine};
 
 impl TileMachine {
     /// Does `n` rounds of the multiply-adds of `arithmetic` and says how many that were.
     pub fn multiply_adds(self, arithmetic: Arithmetic, n: usize) -> u64 {
-        // SAFETY: `self` says that the processor has AVX2 and FMA.
+        // SAFETY: `self` says what the processor has.
         let a_round = unsafe {
-            match arithmetic {
-                Arithmetic::Int8 => int8(n),
-                Arithmetic::Int16 => int16(n),
-                Arithmetic::Float => float(n),
+            match (self.0, arithmetic) {
+                (Set::Avx2, Arithmetic::Int8) => int8(n),
+                (Set::Avx2, Arithmetic::Int16) => int16(n),
+                (Set::Avx2, Arithmetic::Float) => float(n),
+                (Set::Vnni, Arithmetic::Int8) => int8_vnni(n),
+                (Set::Vnni, Arithmetic::Int16) => int16_vnni(n),
+                (Set::Vnni, Arithmetic::Float) => float_512(n),
             }
         };
         a_round * n as u64
     }
 }
 
-/// As many sums side by side as the products have.
+/// Sums side by side, enough that none is waited for.
 const SUMS: usize = 8;
 
 /// Repeats `$add` of a sum and two factors, eight different pairs of them.
 macro_rules! rounds {
-    ($n:ident, $zero:expr, $add:expr) => {
+    ($n:ident, $class:ident, $zero:expr, $add:expr) => {
         let (mut a, mut b, mut sums) = ([$zero; SUMS / 2], [$zero; 2], [$zero; SUMS]);
         for _ in 0..$n {
             // The factors are different ones as far as the compiler knows, so it has to compute
             // all products of all rounds.
             a.iter_mut().chain(&mut b).chain(&mut sums).for_each(|register| {
                 // SAFETY: no instruction at all.
-                unsafe { asm!("/* {} */", inout(ymm_reg) * register, options(nomem, nostack)) };
+                unsafe { asm!("/* {} */", inout($class) * register, options(nomem, nostack)) };
             });
             for i in 0..SUMS {
                 sums[i] = $add(sums[i], a[i / 2], b[i % 2]);
@@ -45,7 +49,7 @@ macro_rules! rounds {
 /// Bytes times bytes, added up in 16 bits.
 #[target_feature(enable = "avx2")]
 fn int8(n: usize) -> u64 {
-    rounds!(n, _mm256_setzero_si256(), |sum, a, b| {
+    rounds!(n, ymm_reg, _mm256_setzero_si256(), |sum, a, b| {
         _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b))
     });
     32 * SUMS as u64
@@ -54,7 +58,7 @@ fn int8(n: usize) -> u64 {
 /// 16 bits times 16 bits, added up in 32.
 #[target_feature(enable = "avx2")]
 fn int16(n: usize) -> u64 {
-    rounds!(n, _mm256_setzero_si256(), |sum, a, b| {
+    rounds!(n, ymm_reg, _mm256_setzero_si256(), |sum, a, b| {
         _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
     });
     16 * SUMS as u64
@@ -62,6 +66,26 @@ fn int16(n: usize) -> u64 {
 
 #[target_feature(enable = "avx2,fma")]
 fn float(n: usize) -> u64 {
-    rounds!(n, _mm256_setzero_ps(), |sum, a, b| _mm256_fmadd_ps(a, b, sum));
+    rounds!(n, ymm_reg, _mm256_setzero_ps(), |sum, a, b| _mm256_fmadd_ps(a, b, sum));
     8 * SUMS as u64
+}
+
+/// Bytes times bytes, added up in 32 bits.
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn int8_vnni(n: usize) -> u64 {
+    rounds!(n, zmm_reg, _mm512_setzero_si512(), |sum, a, b| _mm512_dpbusd_epi32(sum, a, b));
+    64 * SUMS as u64
+}
+
+/// 16 bits times 16 bits, added up in 32.
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn int16_vnni(n: usize) -> u64 {
+    rounds!(n, zmm_reg, _mm512_setzero_si512(), |sum, a, b| dpwssd(sum, a, b));
+    32 * SUMS as u64
+}
+
+#[target_feature(enable = "avx512f")]
+fn float_512(n: usize) -> u64 {
+    rounds!(n, zmm_reg, _mm512_setzero_ps(), |sum, a, b| _mm512_fmadd_ps(a, b, sum));
+    16 * SUMS as u64
 }

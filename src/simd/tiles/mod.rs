@@ -20,9 +20,19 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod ceiling;
 #[cfg(target_arch = "x86_64")]
+mod dpwssd;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod emulated;
+#[cfg(target_arch = "x86_64")]
+mod products;
+#[cfg(target_arch = "x86_64")]
 mod round;
 #[cfg(target_arch = "x86_64")]
 mod unpack;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+
+use std::fmt;
 
 /// Weight rows in a panel.
 pub const PANEL_ROWS: usize = 16;
@@ -39,9 +49,9 @@ pub const WIDE_BLOCK: usize = 32;
 /// What a product multiplies and adds with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
-    /// Bytes, added up in 16 bits: K-quants.
+    /// Bytes: K-quants.
     Int8,
-    /// 16 bits, added up in 32: Q8_0.
+    /// 16 bits: Q8_0.
     Int16,
     /// f32.
     Float,
@@ -139,25 +149,58 @@ pub struct WidePanels<'a> {
     pub d: &'a [f32],
 }
 
-/// A processor with AVX2, FMA and F16C. A value of this type is the proof.
-#[derive(Debug, Clone, Copy)]
-pub struct TileMachine(Proof);
+/// A processor with AVX2, FMA and F16C, and what it has beyond. A value of this type is the proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TileMachine(Set);
 
+/// Which instructions the products use; everything else uses AVX2.
 #[cfg(target_arch = "x86_64")]
-type Proof = ();
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
+    Avx2,
+    /// AVX-512 with the products of bytes and of 16-bit numbers that add to a sum of 32 bits.
+    Vnni,
+}
 #[cfg(not(target_arch = "x86_64"))]
-type Proof = std::convert::Infallible;
+type Set = std::convert::Infallible;
 
 impl TileMachine {
-    /// `None` on a processor without the instructions.
+    /// The best one; `None` on a processor without the instructions.
     pub fn detect() -> Option<Self> {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2")
+        Self::candidates().into_iter().flatten().last()
+    }
+
+    /// All that this processor can run, slowest first.
+    pub fn available() -> Vec<Self> {
+        Self::candidates().into_iter().flatten().collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn candidates() -> [Option<Self>; 2] {
+        let avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c")
-        {
-            return Some(Self(()));
-        }
-        None
+            && is_x86_feature_detected!("f16c");
+        let vnni = avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vnni");
+        [avx2.then_some(Self(Set::Avx2)), vnni.then_some(Self(Set::Vnni))]
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn candidates() -> [Option<Self>; 0] {
+        []
+    }
+}
+
+impl fmt::Display for TileMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(target_arch = "x86_64")]
+        return f.pad(match self.0 {
+            Set::Avx2 => "avx2",
+            Set::Vnni => "avx512-vnni",
+        });
+        #[cfg(not(target_arch = "x86_64"))]
+        match self.0 {}
     }
 }

@@ -54,6 +54,8 @@ fn a_report_of_speed() {
     let has_own = ggml::format_of(ggml::TensorType::Q8_0).is_some();
     let products = report["matrix_products"].as_array().unwrap();
     assert_eq!(has_own, products.iter().any(|product| product["tensor_type"] == "q8_0"));
+    assert_eq!(has_own, report["products"] == "own");
+    assert_eq!(has_own, report["instructions"].is_string());
     assert_eq!(has_own, report["ceilings"]["int8_per_s"].as_f64().is_some_and(|rate| rate > 1e6));
 }
 

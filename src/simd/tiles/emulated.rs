@@ -1,0 +1,218 @@
+//! What the AVX-512 instructions of [`vnni`](super::vnni) do, written down lane by lane, and that
+//! file's products held against those of AVX2.
+
+// The names are those that the processor's maker gave.
+#![allow(non_camel_case_types)]
+
+/// Sixteen floats.
+pub(super) type __m512 = [f32; 16];
+
+/// Sixteen whole numbers of 32 bits; what is narrower lies in their bytes, lowest first.
+pub(super) type __m512i = [i32; 16];
+
+fn zip<A: Copy, B: Copy, C>(a: [A; 16], b: [B; 16], f: impl Fn(A, B) -> C) -> [C; 16] {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+fn shorts(lane: i32) -> [i32; 2] {
+    [i32::from(lane as i16), lane >> 16]
+}
+
+pub(super) fn _mm512_setzero_ps() -> __m512 {
+    [0.0; 16]
+}
+
+pub(super) fn _mm512_setzero_si512() -> __m512i {
+    [0; 16]
+}
+
+pub(super) fn _mm512_set1_ps(value: f32) -> __m512 {
+    [value; 16]
+}
+
+pub(super) fn _mm512_set1_epi32(value: i32) -> __m512i {
+    [value; 16]
+}
+
+/// # Safety
+/// Sixteen values can be read.
+pub(super) unsafe fn _mm512_loadu_ps(from: *const f32) -> __m512 {
+    // SAFETY: by the contract; an array of floats may begin where a float may.
+    unsafe { from.cast::<__m512>().read_unaligned() }
+}
+
+/// # Safety
+/// 64 bytes can be read.
+pub(super) unsafe fn _mm512_loadu_si512(from: *const __m512i) -> __m512i {
+    // SAFETY: by the contract.
+    unsafe { from.read_unaligned() }
+}
+
+/// # Safety
+/// Sixteen values can be written.
+pub(super) unsafe fn _mm512_storeu_ps(to: *mut f32, value: __m512) {
+    // SAFETY: by the contract.
+    unsafe { to.cast::<__m512>().write_unaligned(value) }
+}
+
+pub(super) fn _mm512_add_ps(a: __m512, b: __m512) -> __m512 {
+    zip(a, b, |a, b| a + b)
+}
+
+pub(super) fn _mm512_mul_ps(a: __m512, b: __m512) -> __m512 {
+    zip(a, b, |a, b| a * b)
+}
+
+/// `a b + c`, rounded once.
+pub(super) fn _mm512_fmadd_ps(a: __m512, b: __m512, c: __m512) -> __m512 {
+    std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+}
+
+/// `c - a b`, rounded once.
+pub(super) fn _mm512_fnmadd_ps(a: __m512, b: __m512, c: __m512) -> __m512 {
+    std::array::from_fn(|i| (-a[i]).mul_add(b[i], c[i]))
+}
+
+pub(super) fn _mm512_cvtepi32_ps(a: __m512i) -> __m512 {
+    a.map(|lane| lane as f32)
+}
+
+/// Shifts to the right, the sign coming in from the left.
+pub(super) fn _mm512_srai_epi32<const BITS: u32>(a: __m512i) -> __m512i {
+    a.map(|lane| lane >> BITS)
+}
+
+/// Each lane of `sum` plus the four products of the unsigned bytes of `a` and the signed of `b`.
+pub(super) fn _mm512_dpbusd_epi32(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    let products = zip(a, b, |a, b| {
+        let pairs = a.to_le_bytes().into_iter().zip(b.to_le_bytes());
+        pairs.map(|(a, b)| i32::from(a) * i32::from(b as i8)).sum::<i32>()
+    });
+    zip(sum, products, i32::wrapping_add)
+}
+
+/// Each lane of `sum` plus the two products of the signed 16-bit halves of `a` and `b`.
+pub(super) fn dpwssd(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    let products = zip(a, b, |a, b| {
+        let ([a0, a1], [b0, b1]) = (shorts(a), shorts(b));
+        (a0 * b0).wrapping_add(a1 * b1)
+    });
+    zip(sum, products, i32::wrapping_add)
+}
+
+mod tests {
+    use rand::{Rng, RngCore, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use crate::simd::tiles::{
+        LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine, WidePanels, PANEL_ROWS, SUPERBLOCK,
+        TILE_TOKENS, WIDE_BLOCK,
+    };
+
+    const N_PANELS: usize = 2;
+
+    /// Sums by both sets of instructions; `None` where there is no AVX2 to compare with.
+    fn both(n: usize, run: impl Fn(TileMachine, &mut [f32])) -> Option<[Vec<f32>; 2]> {
+        TileMachine::detect()?;
+        Some([Set::Avx2, Set::Vnni].map(|set| {
+            let mut sums = vec![f32::NAN; N_PANELS * PANEL_ROWS * TILE_TOKENS];
+            run(TileMachine(set), &mut sums);
+            assert!(n > 0 && sums.iter().all(|sum| sum.is_finite()));
+            sums
+        }))
+    }
+
+    /// Equal but for the last bits of what was added up.
+    fn assert_near([a, b]: &[Vec<f32>; 2], what: &str) {
+        let size = a.iter().fold(0f32, |size, x| size.max(x.abs()));
+        assert!(size > 0.0, "{what}");
+        for (i, (a, b)) in a.iter().zip(b).enumerate() {
+            assert!((a - b).abs() <= 2e-6 * size, "{what}: sum {i} is {a} and {b}");
+        }
+    }
+
+    fn floats(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        (0..n).map(|_| rng.random_range(-1.0..1.0f32)).collect()
+    }
+
+    #[test]
+    fn levels_agree() {
+        use LevelsShape::{Block16Levels32, Block16Levels64, Block32Levels16, Block32Levels32};
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let shapes = [
+            (Block32Levels16, 16),
+            (Block32Levels32, 32),
+            (Block16Levels32, 32),
+            (Block16Levels64, 64),
+        ];
+        for (shape, levels) in shapes {
+            for n in [1, 3] {
+                let n_blocks = SUPERBLOCK / shape.block();
+                let all = N_PANELS * n * PANEL_ROWS;
+                let mut bytes = vec![0u8; all * SUPERBLOCK];
+                rng.fill_bytes(&mut bytes);
+                bytes.iter_mut().for_each(|byte| *byte %= levels);
+                bytes[..PANEL_ROWS * SUPERBLOCK].fill(levels - 1);
+                // Each scale twice, those of Q6_K with a sign.
+                let scale = |_| [rng.random_range(-128..=127i16); 2];
+                let scales: Vec<i16> = (0..all * n_blocks).flat_map(scale).collect();
+                let mins: Vec<i16> =
+                    (0..all * n_blocks).map(|_| rng.random_range(-4096..=4064)).collect();
+                let (d, d_min) = (floats(all, &mut rng), floats(all, &mut rng));
+                let panels = LevelsPanels {
+                    levels: &bytes,
+                    scales: &scales,
+                    mins: &mins,
+                    d: &d,
+                    d_min: &d_min,
+                };
+                let n_quants = TILE_TOKENS * n * SUPERBLOCK;
+                let mut quants: Vec<i8> =
+                    (0..n_quants).map(|_| rng.random_range(-127..=127)).collect();
+                // The largest sums that there can be.
+                quants[..SUPERBLOCK].fill(-127);
+                let sums: Vec<i16> = quants
+                    .chunks_exact(shape.block())
+                    .map(|block| block.iter().map(|&q| i16::from(q)).sum())
+                    .collect();
+                let scales = floats(TILE_TOKENS * n, &mut rng);
+                let rows = std::array::from_fn(|t| LevelsRow {
+                    quants: &quants[t * n * SUPERBLOCK..][..n * SUPERBLOCK],
+                    scales: &scales[t * n..][..n],
+                    sums: &sums[t * n * n_blocks..][..n * n_blocks],
+                });
+                let sums = both(n, |machine, sums| machine.levels(shape, panels, rows, sums));
+                sums.iter().for_each(|sums| assert_near(sums, &format!("{shape:?} {n}")));
+            }
+        }
+    }
+
+    #[test]
+    fn wide_rows_agree() {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        for n in [1, 5] {
+            let len = n * WIDE_BLOCK;
+            let weights: Vec<i16> =
+                (0..N_PANELS * PANEL_ROWS * len).map(|_| rng.random_range(-128..=127)).collect();
+            let d = floats(N_PANELS * n * PANEL_ROWS, &mut rng);
+            let row: Vec<i16> =
+                (0..TILE_TOKENS * len).map(|_| rng.random_range(-32767..=32767)).collect();
+            let rows = std::array::from_fn(|t| &row[t * len..][..len]);
+            let panels = WidePanels { weights: &weights, d: &d };
+            let sums = both(n, |machine, sums| machine.wide(panels, rows, sums));
+            sums.iter().for_each(|sums| assert_near(sums, &format!("{n}")));
+        }
+    }
+
+    #[test]
+    fn float_rows_agree() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for n in [1, 2, 257, 600] {
+            let panels = floats(N_PANELS * PANEL_ROWS * n, &mut rng);
+            let row = floats(TILE_TOKENS * n, &mut rng);
+            let rows = std::array::from_fn(|t| &row[t * n..][..n]);
+            let sums = both(n, |machine, sums| machine.floats(&panels, rows, sums));
+            sums.iter().for_each(|sums| assert_near(sums, &format!("{n}")));
+        }
+    }
+}
