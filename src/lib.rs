@@ -65,6 +65,7 @@ pub mod page;
 pub mod progress;
 pub mod quant;
 pub mod recipe;
+mod rowwise;
 pub mod shape;
 #[allow(unsafe_code)]
 mod simd;

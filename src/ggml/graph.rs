@@ -3,6 +3,7 @@
 //! An operation checks the shapes that ggml would abort on, and panics with both. Shapes are in
 //! ggml order; all activations are f32.
 
+use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -10,16 +11,21 @@ use std::sync::Arc;
 use ggml_sys as sys;
 
 use super::arena::Arena;
+use super::fused::RowsOp;
 use super::pool::{pool_segments, SegmentPool};
 use super::product::{self, Products};
 use super::tensors::{MappedTensors, StateTensors};
 use super::{Device, TensorType};
-use crate::matmul::{Activations, Format, TILE_TOKENS};
+use crate::matmul::{Format, TILE_TOKENS};
+use crate::rowwise::Rows;
 use crate::shape::Shape;
 
 /// A tensor of a [`Graph`]. Only of meaning in the graph that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node(usize);
+
+/// What ggml calls for an operation of our own: result, thread, number of threads, data.
+pub(super) type CustomOp = unsafe extern "C" fn(*mut sys::ggml_tensor, c_int, c_int, *mut c_void);
 
 /// Operations to run, over weights and state that it keeps alive.
 pub struct Graph {
@@ -28,14 +34,15 @@ pub struct Graph {
     capacity: usize,
     nodes: Vec<NonNull<sys::ggml_tensor>>,
     /// What is being added is meant for the device.
-    on_device: bool,
+    pub(super) on_device: bool,
     /// Operations that are.
     for_device: Vec<NonNull<sys::ggml_tensor>>,
     /// Recurrences, with the size of their heads.
     recurrences: Vec<(Node, usize)>,
     weights: Arc<MappedTensors>,
     state: Arc<StateTensors>,
-    products: Products,
+    pub(super) products: Products,
+    pub(super) fused: Vec<Box<RowsOp>>,
 }
 
 // SAFETY: the graph and its arena are owned by this value; the weights and the state it points to
@@ -66,6 +73,7 @@ impl Graph {
             weights,
             state,
             products,
+            fused: Vec::new(),
         }
     }
 
@@ -115,11 +123,10 @@ impl Graph {
         let (a, b) = (self.ne(w), self.ne(x));
         assert!(a[0] == b[0] && b[2] % a[2] == 0 && b[3] % a[3] == 0, "mul_mat {a:?} x {b:?}");
         self.assert_f32_contiguous(x, "mul_mat");
-        match self.format(w) {
-            Some(format) if a[2] * a[3] * b[2] * b[3] == 1 && b[1].is_multiple_of(TILE_TOKENS) => {
-                self.product(w, x, format)
-            }
-            _ => {
+        let is_matrix = a[2] * a[3] * b[2] * b[3] == 1;
+        match self.format(w, b[1]).filter(|_| is_matrix) {
+            Some(format) => self.own_product(w, Rows::Same { x }, format),
+            None => {
                 let product = self.binary(sys::ggml_mul_mat, w, x);
                 self.in_full_precision(w, product);
                 product
@@ -138,9 +145,9 @@ impl Graph {
         }
     }
 
-    /// The format of a contiguous matrix for which there is a product of our own.
-    fn format(&self, w: Node) -> Option<Format> {
-        if self.products == Products::Ggml {
+    /// The format of a contiguous matrix for which there is a product of our own with `n` rows.
+    pub(super) fn format(&self, w: Node, n: usize) -> Option<Format> {
+        if self.products == Products::Ggml || !n.is_multiple_of(TILE_TOKENS) {
             return None;
         }
         let tensor = self.tensor(w);
@@ -153,32 +160,14 @@ impl Graph {
     }
 
     /// [`mul_mat`](Self::mul_mat) of two matrices by our own product.
-    fn product(&mut self, w: Node, x: Node, format: Format) -> Node {
-        let ([n_in, n_out, ..], [_, n, ..]) = (self.ne(w), self.ne(x));
-        let activations = format.activations();
-        let row_bytes = activations.row_bytes(n_in) as i64;
-        let (n_out, n) = (n_out as i64, n as i64);
+    pub(super) fn own_product(&mut self, w: Node, rows: Rows<Node>, format: Format) -> Node {
+        let ([n_in, n_out, ..], n) = (self.ne(w), self.ne(rows.x())[1]);
+        assert_eq!(self.n_cols(&rows), n_in, "product of {:?}", self.ne(w));
+        let x = self.activations(rows, format.activations());
         let data = product::user_data(format);
-        let custom = |ctx, ty, ne: [i64; 2], args: &mut [*mut sys::ggml_tensor], f| {
-            let tasks = sys::GGML_N_TASKS_MAX;
-            // SAFETY: see `op`; `args` are tensors of this graph, and the function gets exactly
-            // what its contract names: contiguous matrices of these sizes and the format.
-            unsafe {
-                let n_args = args.len() as i32;
-                let args = args.as_mut_ptr();
-                sys::ggml_custom_4d(ctx, ty, ne[0], ne[1], 1, 1, args, n_args, f, tasks, data)
-            }
-        };
-        let x = match activations {
-            Activations::Float => x,
-            Activations::Wide | Activations::Levels { .. } => {
-                let ne = [row_bytes, n];
-                let prepare = Some(product::prepare as _);
-                self.op(|c, mut x| custom(c, sys::GGML_TYPE_I8, ne, &mut x, prepare), [x])
-            }
-        };
-        let multiply = Some(product::product as _);
-        self.op(|c, mut wx| custom(c, sys::GGML_TYPE_F32, [n_out, n], &mut wx, multiply), [w, x])
+        // SAFETY: `product` gets exactly what its contract names: contiguous matrices of these
+        // sizes and the format.
+        unsafe { self.custom(sys::GGML_TYPE_F32, [n_out, n], &[w, x], product::product, data) }
     }
 
     /// `a + b`, `b` repeated along the dimensions where it is shorter.
@@ -352,27 +341,11 @@ impl Graph {
         assert!(a[2] == 1 && a[3] == 1 && b[0] % 2 == 0 && b[1] == 1, "pool {a:?} by {b:?}");
         assert_eq!(self.tensor(segments).type_, sys::GGML_TYPE_I32, "segments are i32");
         self.assert_f32_contiguous(x, "pool");
-        let (cols, n) = (a[0] as i64, (b[0] / 2) as i64);
-        self.op(
-            // SAFETY: see `op`; `pool_segments` gets exactly the tensors its contract names.
-            |ctx, mut args: [*mut sys::ggml_tensor; 2]| unsafe {
-                sys::ggml_custom_4d(
-                    ctx,
-                    sys::GGML_TYPE_F32,
-                    cols,
-                    n,
-                    1,
-                    1,
-                    args.as_mut_ptr(),
-                    2,
-                    Some(pool_segments),
-                    sys::GGML_N_TASKS_MAX,
-                    // The kind travels in the pointer's value; nothing is pointed to.
-                    std::ptr::without_provenance_mut(how as usize),
-                )
-            },
-            [x, segments],
-        )
+        // The kind travels in the pointer's value; nothing is pointed to.
+        let data = std::ptr::without_provenance_mut(how as usize);
+        let size = [a[0], b[0] / 2];
+        // SAFETY: `pool_segments` gets exactly the tensors its contract names.
+        unsafe { self.custom(sys::GGML_TYPE_F32, size, &[x, segments], pool_segments, data) }
     }
 
     /// The sum of the rows of each segment of `x` `{n_cols, n}` on any device: `mask` `{n,
@@ -485,7 +458,7 @@ impl Graph {
 
     /// Makes one description with `make`, which gets the arena and the tensors of `args`: live
     /// tensors whose shapes the caller has checked to be what the ggml function asserts.
-    fn op<const N: usize>(
+    pub(super) fn op<const N: usize>(
         &mut self,
         make: impl FnOnce(*mut sys::ggml_context, [*mut sys::ggml_tensor; N]) -> *mut sys::ggml_tensor,
         args: [Node; N],
@@ -498,13 +471,40 @@ impl Graph {
         self.push(tensor)
     }
 
+    /// An operation of our own, by as many threads as run the graph: a matrix of `size`.
+    ///
+    /// # Safety
+    /// `f` may be called with what ggml makes of these arguments, for as long as this graph runs.
+    pub(super) unsafe fn custom(
+        &mut self,
+        ty: sys::ggml_type,
+        size: [usize; 2],
+        args: &[Node],
+        f: CustomOp,
+        data: *mut c_void,
+    ) -> Node {
+        assert!(args.len() < sys::GGML_MAX_SRC as usize, "{} sources", args.len());
+        let [n0, n1] = size.map(|dim| dim as i64);
+        let mut args: Vec<_> = args.iter().map(|node| self.node_ptr(*node)).collect();
+        let (pointer, n_args) = (args.as_mut_ptr(), args.len() as i32);
+        let tasks = sys::GGML_N_TASKS_MAX;
+        self.op(
+            // SAFETY: see `op`; there are so many tensors, of this graph. The caller answers for
+            // the function and its data.
+            |ctx, []| unsafe {
+                sys::ggml_custom_4d(ctx, ty, n0, n1, 1, 1, pointer, n_args, Some(f), tasks, data)
+            },
+            [],
+        )
+    }
+
     fn push(&mut self, tensor: *mut sys::ggml_tensor) -> Node {
         assert!(self.nodes.len() < self.capacity, "graph of {} nodes is full", self.capacity);
         self.nodes.push(NonNull::new(tensor).expect("room was reserved"));
         Node(self.nodes.len() - 1)
     }
 
-    fn tensor(&self, node: Node) -> &sys::ggml_tensor {
+    pub(super) fn tensor(&self, node: Node) -> &sys::ggml_tensor {
         // SAFETY: every pointer in `nodes` is a tensor of the arena, the weights or the state, all
         // of which live as long as `self`, and nothing else refers to it mutably.
         unsafe { self.nodes[node.0].as_ref() }
@@ -517,12 +517,12 @@ impl Graph {
         assert_eq!(self.tensor(b).type_, sys::GGML_TYPE_F32, "{what} by f32");
     }
 
-    fn assert_f32_contiguous(&self, node: Node, what: &str) {
+    pub(super) fn assert_f32_contiguous(&self, node: Node, what: &str) {
         assert_eq!(self.tensor(node).type_, sys::GGML_TYPE_F32, "{what} of f32");
         self.assert_contiguous(node, what);
     }
 
-    fn assert_contiguous(&self, node: Node, what: &str) {
+    pub(super) fn assert_contiguous(&self, node: Node, what: &str) {
         // SAFETY: a live tensor, only read.
         let contiguous = unsafe { sys::ggml_is_contiguous(self.tensor(node)) };
         assert!(contiguous, "{what} of a contiguous tensor");

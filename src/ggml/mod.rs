@@ -10,6 +10,7 @@ mod cpu;
 mod device;
 mod engine;
 mod executor;
+mod fused;
 mod graph;
 mod guard;
 mod info;
@@ -19,8 +20,10 @@ mod rows;
 mod tensor_type;
 mod tensors;
 
+pub use crate::rowwise::Rows;
 pub use device::{Device, DeviceChoice, DeviceKind, DeviceMemory};
 pub use executor::{ComputeBytes, Executor};
+pub use fused::RecurrenceNodes;
 pub use graph::{Graph, Node};
 use info::silence_log;
 pub use info::{isa, version};

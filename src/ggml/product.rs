@@ -1,5 +1,4 @@
-//! Our own matrix products inside a graph: one operation that prepares the activations, one that
-//! multiplies.
+//! Our own matrix products inside a graph. Activations come prepared, from `fused`.
 
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
@@ -8,7 +7,7 @@ use std::slice;
 use ggml_sys as sys;
 
 use super::TensorType;
-use crate::matmul::{multiply, put, Activations, Format, Machine, Matrix, Scratch};
+use crate::matmul::{multiply, put, Format, Machine, Matrix, Scratch};
 
 /// Whose matrix products a graph runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,41 +51,12 @@ fn format(userdata: *mut c_void) -> Format {
     Format::ALL[userdata.addr()]
 }
 
-/// Prepares the rows of this thread.
-///
-/// # Safety
-/// Called by ggml alone, with a `dst` that `Graph::mul_mat` made: i8 `{row_bytes, n}`, source 0
-/// contiguous f32 `{n_in, n}`, both allocated, `userdata` from [`user_data`].
-pub(super) unsafe extern "C" fn prepare(
-    dst: *mut sys::ggml_tensor,
-    ith: c_int,
-    nth: c_int,
-    userdata: *mut c_void,
-) {
-    let machine = Machine::detect().expect("the operation is made where there is one");
-    // SAFETY: per the contract above the tensors and their data are alive during the call and have
-    // the stated shapes; the source is not written meanwhile. Each thread makes slices of its own
-    // rows of the output only, so no two overlap.
-    unsafe {
-        let x = &*(*dst).src[0];
-        let (n_in, n) = (x.ne[0] as usize, x.ne[1] as usize);
-        let row_bytes = (*dst).ne[0] as usize;
-        let activations: Activations = format(userdata).activations();
-        let (ith, nth) = (ith as usize, nth as usize);
-        for row in n * ith / nth..n * (ith + 1) / nth {
-            let values = slice::from_raw_parts(x.data.cast::<f32>().add(row * n_in), n_in);
-            let out = (*dst).data.cast::<u8>().add(row * row_bytes);
-            activations.prepare(machine, values, slice::from_raw_parts_mut(out, row_bytes));
-        }
-    }
-}
-
 /// Multiplies the panels of this thread.
 ///
 /// # Safety
-/// Called by ggml alone, with a `dst` that `Graph::mul_mat` made: f32 `{n_out, n}`, source 0 rows
-/// of weights `{n_in, n_out}` of the format in `userdata`, source 1 what [`prepare`] made of `n`
-/// rows of `n_in`, or these rows themselves for a float format; all contiguous and allocated.
+/// Called by ggml alone, with a `dst` that `Graph::own_product` made: f32 `{n_out, n}`, source 0
+/// rows of weights `{n_in, n_out}` of the format in `userdata`, source 1 `n` rows of `n_in` as the
+/// format's [`Activations`](crate::matmul::Activations) are; all contiguous and allocated.
 pub(super) unsafe extern "C" fn product(
     dst: *mut sys::ggml_tensor,
     ith: c_int,

@@ -141,9 +141,11 @@ impl MappedTensors {
         self.on_device.as_ref().map_or(0, |there| there.memory.n_bytes)
     }
 
-    /// True if the bytes of `tensor` are those of the map.
+    /// True if the bytes of `tensor`, or of what it is a view of, are those of the map.
     pub(super) fn is_in_place(&self, tensor: &sys::ggml_tensor) -> bool {
-        tensor.buffer == self.host.as_ptr()
+        // SAFETY: what a view shows is alive as long as the view: graphs keep both.
+        let owner = unsafe { tensor.view_src.as_ref() }.unwrap_or(tensor);
+        owner.buffer == self.host.as_ptr()
     }
 
     pub(super) fn get(&self, index: usize) -> NonNull<sys::ggml_tensor> {

@@ -8,6 +8,7 @@ mod layers;
 mod open;
 mod plan;
 mod rwkv6;
+mod rwkv6_fused;
 mod session;
 mod stream;
 mod weights;

@@ -6,6 +6,8 @@
 //! Texts follow each other in a lane, separated by a row whose key and decay are zero: the
 //! recurrence leaves it with an empty state. `shift` says for each row which row stands before
 //! it, so that the first token of a text has a row of zeros there.
+//!
+//! Here are the plain operations; `rwkv6_fused` has those that take their place on the CPU.
 
 use super::weights::{ChannelMix, Index, LayerWeights, Lerps, Norm, TimeMix};
 use super::{Layer, Model};
@@ -65,10 +67,10 @@ pub(super) struct Io {
     /// Row before each row, i32 `{N}`: 0 none (zeros), 1 + l the end of lane l in the chunk
     /// before, 1 + L + n row n.
     pub(super) shift: Node,
-    /// f32 `{C}` of zeros.
-    pub(super) zeros: Node,
-    /// f32 `{C, N}`: 1 for tokens, 0 for separators and padding.
-    pub(super) keep: Node,
+    /// f32 `{C}` of zeros, where layers are not fused.
+    pub(super) zeros: Option<Node>,
+    /// The same: f32 `{C, N}`, 1 for tokens, 0 for separators and padding.
+    pub(super) keep: Option<Node>,
     /// Row ranges to pool on the CPU, i32 `{2 n_segments}`.
     pub(super) segments: Option<Node>,
     /// The same for a device that sums: f32 `{N, n_segments}`, 1 for the rows of a segment.
@@ -107,13 +109,11 @@ pub(super) fn n_nodes(n_layer: usize) -> usize {
 
 /// Builds the graph up to the last layer asked for.
 pub(super) fn build(model: &Model, graph: &mut Graph, shape: &GraphShape) -> Io {
-    let c = model.hparams().n_embd;
-    let dims = |dims: &[usize]| Shape::new(dims).expect("a chunk has rows");
     let mut io = Io {
         tokens: graph.input_i32(shape.n_rows),
         shift: graph.input_i32(shape.n_rows),
-        zeros: graph.input_f32(dims(&[c])),
-        keep: graph.input_f32(dims(&[c, shape.n_rows])),
+        zeros: None,
+        keep: None,
         segments: None,
         mask: None,
         last_rows: None,
@@ -125,10 +125,17 @@ pub(super) fn build(model: &Model, graph: &mut Graph, shape: &GraphShape) -> Io 
     io
 }
 
-struct Builder<'a> {
-    model: &'a Model,
-    g: &'a mut Graph,
-    shape: &'a GraphShape,
+pub(super) struct Builder<'a> {
+    pub(super) model: &'a Model,
+    pub(super) g: &'a mut Graph,
+    pub(super) shape: &'a GraphShape,
+}
+
+/// What a layer makes: the stream, and what its two halves were given, each {C, N}.
+pub(super) struct Outputs {
+    pub(super) x: Node,
+    pub(super) a: Node,
+    pub(super) f: Node,
 }
 
 impl Builder<'_> {
@@ -206,17 +213,12 @@ impl Builder<'_> {
 
     /// x: {C, N} -> {C, N}
     fn layer(&mut self, il: usize, weights: &LayerWeights, x: Node, io: &mut Io) -> Node {
-        let hparams = self.model.hparams();
-        let halvings = hparams.halvings_before(il);
-        let a = self.layer_norm(x, weights.norm_1, halvings);
-        let y = self.time_mix(il, &weights.time_mix, a, io);
-        let h = self.g.add(x, y);
-        let f = self.layer_norm(h, weights.norm_2, halvings);
-        let c = self.channel_mix(il, &weights.channel_mix, f, io);
-        let mut x = self.g.add(h, c);
-        if hparams.halvings_before(il + 1) > halvings {
-            x = self.g.scale(x, 0.5);
-        }
+        // Sums of squares are taken of inputs that fused operations never write.
+        let fuses = self.g.fuses() && !self.shape.squares && !self.shape.rescaled.contains(&il);
+        let Outputs { x, a, f } = match fuses {
+            true => self.fused_layer(il, weights, x, io.shift),
+            false => self.plain_layer(il, weights, x, io),
+        };
         // Everything of this layer, reads of the old state included, runs before the new state
         // is stored.
         self.g.expand(x);
@@ -225,10 +227,24 @@ impl Builder<'_> {
         x
     }
 
+    fn plain_layer(&mut self, il: usize, weights: &LayerWeights, x: Node, io: &mut Io) -> Outputs {
+        let halvings = self.model.hparams().halvings_before(il);
+        let a = self.layer_norm(x, weights.norm_1, halvings);
+        let y = self.time_mix(il, &weights.time_mix, a, io);
+        let h = self.g.add(x, y);
+        let f = self.layer_norm(h, weights.norm_2, halvings);
+        let c = self.channel_mix(il, &weights.channel_mix, f, io);
+        let mut x = self.g.add(h, c);
+        if self.model.hparams().halvings_before(il + 1) > halvings {
+            x = self.g.scale(x, 0.5);
+        }
+        Outputs { x, a, f }
+    }
+
     fn time_mix(&mut self, il: usize, w: &TimeMix, a: Node, io: &mut Io) -> Node {
         let hparams = self.model.hparams();
         let (c, s, h) = (hparams.n_embd, hparams.head_size, hparams.n_head());
-        let (n, lanes) = (self.shape.n_rows, self.shape.n_lanes);
+        let n = self.shape.n_rows;
         // sx = a of the row before - a
         let sx = self.token_shift(a, STATES_PER_LAYER * il, io);
         let [xw, xk, xv, xr, xg] = self.interpolations(w, a, sx, io);
@@ -240,18 +256,16 @@ impl Builder<'_> {
         let gate = self.g.silu(gate);
         let decay = self.decay(w, xw, io);
         // A separator adds nothing to the state and keeps nothing of it.
-        let k = self.g.mul(k, io.keep);
-        let decay = self.g.mul(decay, io.keep);
+        let keep = Shape::new(&[c, n]).expect("a chunk has rows");
+        let keep = *io.keep.get_or_insert_with(|| self.g.input_f32(keep));
+        let k = self.g.mul(k, keep);
+        let decay = self.g.mul(decay, keep);
         let heads = [s, h, n];
         let [k, v, r, decay] = [k, v, r, decay].map(|x| self.g.reshape(x, &heads));
         let bonus = self.g.weight(w.first);
         let state = self.g.state(STATES_PER_LAYER * il + 2);
         let out = self.g.wkv6(k, v, r, bonus, decay, state);
-        // rows 0..N are outputs, then S rows of state for each lane
-        let o = self.g.rows(out, 0, n, 1);
-        self.g.expand(o);
-        let state = self.g.rows(out, n, s * lanes, 1);
-        self.g.store(state, STATES_PER_LAYER * il + 2);
+        let o = self.store_recurrence(out, il);
         // y = W_o (GroupNorm(o) * g)
         let o = self.g.reshape(o, &heads);
         let o = self.g.norm(o, GROUP_NORM_EPS);
@@ -340,12 +354,25 @@ impl Builder<'_> {
     }
 
     /// Row before minus row, {C, N}; the row before comes from state `state` where a lane goes on.
-    fn token_shift(&mut self, x: Node, state: usize, io: &Io) -> Node {
+    fn token_shift(&mut self, x: Node, state: usize, io: &mut Io) -> Node {
         let state = self.g.state(state);
-        let before = self.g.concat(io.zeros, state, 1);
+        let zeros = Shape::new(&[self.model.hparams().n_embd]).expect("a model has columns");
+        let zeros = *io.zeros.get_or_insert_with(|| self.g.input_f32(zeros));
+        let before = self.g.concat(zeros, state, 1);
         let table = self.g.concat(before, x, 1);
         let before = self.g.get_rows(table, io.shift);
         self.g.sub(before, x)
+    }
+
+    /// Stores the states of a recurrence, and returns its outputs {C, N}.
+    pub(super) fn store_recurrence(&mut self, out: Node, il: usize) -> Node {
+        let (n, s) = (self.shape.n_rows, self.model.hparams().head_size);
+        // rows 0..N are outputs, then S rows of state for each lane
+        let o = self.g.rows(out, 0, n, 1);
+        self.g.expand(o);
+        let state = self.g.rows(out, n, s * self.shape.n_lanes, 1);
+        self.g.store(state, STATES_PER_LAYER * il + 2);
+        o
     }
 
     /// Stores the last row of each lane of x {C, N} in state `state` {C, L}.
@@ -377,12 +404,19 @@ impl Builder<'_> {
         }
     }
 
-    /// Layer norm of a stream that has been halved `halvings` times: eps is divided by the square
-    /// of that factor, so that the result is the one of the stream in full.
     fn layer_norm(&mut self, x: Node, norm: Norm, halvings: u32) -> Node {
-        let eps = f64::from(self.model.hparams().layer_norm_eps) * 0.25f64.powi(halvings as i32);
-        let x = self.g.norm(x, eps as f32);
+        if self.g.fuses() {
+            return self.fused_norm(x, None, norm, halvings);
+        }
+        let x = self.g.norm(x, self.eps(halvings));
         self.scale_and_shift(x, norm)
+    }
+
+    /// eps for the norm of a stream that has been halved `halvings` times: divided by the square of
+    /// that factor, so that the result is the one of the stream in full.
+    pub(super) fn eps(&self, halvings: u32) -> f32 {
+        let eps = f64::from(self.model.hparams().layer_norm_eps) * 0.25f64.powi(halvings as i32);
+        eps as f32
     }
 
     fn scale_and_shift(&mut self, x: Node, norm: Norm) -> Node {

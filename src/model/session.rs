@@ -376,15 +376,15 @@ impl Session {
         self.load(shape)?;
         let (shape, io) = self.loaded.as_ref().expect("just loaded");
         let n_embd = self.model.hparams().n_embd;
-        let keep: Vec<f32> = chunk
-            .keep
-            .iter()
-            .flat_map(|&keep| std::iter::repeat_n(if keep { 1.0 } else { 0.0 }, n_embd))
-            .collect();
         self.executor.set_i32(io.tokens, &chunk.tokens)?;
         self.executor.set_i32(io.shift, &chunk.shift)?;
-        self.executor.set_f32(io.zeros, &vec![0.0; n_embd])?;
-        self.executor.set_f32(io.keep, &keep)?;
+        if let Some(node) = io.zeros {
+            self.executor.set_f32(node, &vec![0.0; n_embd])?;
+        }
+        if let Some(node) = io.keep {
+            let keep = |&keep: &bool| std::iter::repeat_n(f32::from(u8::from(keep)), n_embd);
+            self.executor.set_f32(node, &chunk.keep.iter().flat_map(keep).collect::<Vec<_>>())?;
+        }
         if let Some(node) = io.segments {
             self.executor.set_i32(node, &chunk.row_ranges(shape.n_segments))?;
         }
