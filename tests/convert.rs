@@ -7,14 +7,17 @@ mod transformed;
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::fixture::{fixture_dir, random_checkpoint};
 use rwkvq::checkpoint::random::Spec;
 use rwkvq::convert::{self, ConvertOptions, Job};
 use rwkvq::ggml::{self, TensorType};
 use rwkvq::gguf::GgufFile;
+use rwkvq::mmap::Access;
 use rwkvq::recipe::Recipe;
 use rwkvq::{Error, Progress, Result, Silent};
 use tempfile::TempDir;
@@ -246,6 +249,40 @@ fn the_next_file_is_refused_if_it_is_quantized_already() {
     assert!(matches!(error, Error::Unsupported { .. }));
     let message = error.to_string();
     assert!(message.contains("is q8_0 already; quantize from an f32"), "{message}");
+}
+
+/// A source that is mapped must stay as it is until all of it is read; one that was read need not.
+#[test]
+fn a_gguf_that_is_written_to_is_no_source() {
+    let checkpoint = random_checkpoint(&narrow());
+    let (folder, paths) = convert_with(checkpoint.path(), &["f32"], options(2));
+    let (_expected, expected) = convert_with(&paths[0], &["q8_0"], options(2));
+    let out = folder.path().join("out.gguf");
+    let recipe = Recipe::open("q8_0").unwrap();
+    let requantize = |access| {
+        let source = convert::open_with(&paths[0], None, access)?;
+        let file = fs::File::options().write(true).open(&paths[0]).unwrap();
+        file.write_all_at(&[0; 64], file.metadata().unwrap().len() - 64).unwrap();
+        // A clock may be too coarse to tell that some time has passed.
+        file.set_modified(UNIX_EPOCH).unwrap();
+        let job = Job::new(source.as_ref(), &recipe, out.clone())?;
+        convert::run(source.as_ref(), &[job], options(2), &Silent)
+    };
+    requantize(Access::Read).unwrap();
+    assert!(fs::read(&out).unwrap() == fs::read(&expected[0]).unwrap());
+    fs::remove_file(&out).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(&paths[0])
+        .unwrap()
+        .set_modified(SystemTime::now())
+        .unwrap();
+    let error = requantize(Access::Map).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(message.starts_with(paths[0].to_str().unwrap()), "{message}");
+    assert!(message.contains("changed while in use"), "{message}");
+    assert!(!out.exists());
 }
 
 /// Looks at the target whenever a piece is done; stops half way if asked to.

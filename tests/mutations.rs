@@ -6,7 +6,9 @@
 mod common;
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
+use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -217,12 +219,34 @@ fn mutate(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
     }
 }
 
+/// Is told of each file that is begun, and ends the process if nothing more is heard for too long:
+/// a reader that does not come back could not be told otherwise.
+fn watch() -> Sender<String> {
+    let (begun, files) = channel::<String>();
+    std::thread::spawn(move || {
+        let mut current = String::new();
+        loop {
+            match files.recv_timeout(2 * LIMIT) {
+                Ok(file) => current = file,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    // Past the harness, which keeps what a test prints until it ends.
+                    let _ = writeln!(io::stderr(), "{current}: no end after {:?}", 2 * LIMIT);
+                    std::process::abort();
+                }
+            }
+        }
+    });
+    begun
+}
+
 #[test]
 fn every_changed_file_is_read_or_refused() {
     let count = std::env::var("RWKVQ_MUTATIONS").map_or(DEFAULT_COUNT, |n| n.parse().unwrap());
     let kinds = kinds();
     let maximum = getrlimit(Resource::As).maximum;
     setrlimit(Resource::As, Rlimit { current: Some(MEMORY), maximum }).unwrap();
+    let begun = watch();
     let (mut n_read, mut n_refused) = (0, 0);
     for kind in &kinds {
         let (mut read, mut refused) = (0u64, 0u64);
@@ -237,10 +261,11 @@ fn every_changed_file_is_read_or_refused() {
                 }
                 fs::write(folder.path().join(name), bytes).unwrap();
             }
+            let what = format!("{}, seed {seed}", kind.name);
+            begun.send(what.clone()).unwrap();
             let begin = Instant::now();
             let file = folder.path().join(kind.files[kind.changed].0);
             let result = (kind.read)(folder.path(), &file);
-            let what = format!("{}, seed {seed}", kind.name);
             assert!(begin.elapsed() < LIMIT, "{what}: {:?}", begin.elapsed());
             match result {
                 Ok(()) => read += 1,

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use comfy_table::{presets, CellAlignment, Table};
 use rwkvq::convert::{self, ConvertOptions, FileReport, Job, TensorSource};
-use rwkvq::gguf::stale_partials;
 use rwkvq::imatrix::Imatrix;
 use rwkvq::recipe::Recipe;
 use rwkvq::{Progress, Result};
 use serde_json::{json, Value};
 
-use crate::output::{human_bytes, print};
+use crate::memory::Memory;
+use crate::output::{human_bytes, print, tell_partials};
 use crate::source;
 use crate::terminal::Bar;
 
@@ -53,13 +53,17 @@ pub struct Args {
     /// tensor
     #[arg(long, short)]
     verbose: bool,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let recipes = args.preset.iter().map(|name| Recipe::open(name)).collect::<Result<Vec<_>>>()?;
     let bar = Bar::new(interrupted, args.verbose);
-    let source = convert::open(source::model(&args.src, &bar)?, args.vocab.clone())?;
-    let imatrix = args.imatrix.as_ref().map(Imatrix::open).transpose()?;
+    let access = args.memory.access();
+    let path = source::model(&args.src, &bar)?;
+    let source = convert::open_with(path, args.vocab.clone(), access)?;
+    let imatrix = args.imatrix.as_ref().map(|path| Imatrix::open_with(path, access)).transpose()?;
     let paths = convert::output_paths(source.name(), &recipes, &args.output)?;
     let jobs = recipes
         .iter()
@@ -105,10 +109,7 @@ fn tell(source: &dyn TensorSource, jobs: &[Job], imatrix: Option<&Imatrix>, bar:
         bar.note(note);
     }
     for job in jobs {
-        for partial in stale_partials(&job.path) {
-            let partial = partial.display();
-            eprintln!("warning: {partial} is left from a run that was killed; it can be removed");
-        }
+        tell_partials(&job.path);
         if imatrix.is_some() {
             tell_coverage(job, bar);
         }

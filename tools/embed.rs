@@ -1,7 +1,7 @@
 //! `rwkvq embed`: texts, one a line, to pooled hidden vectors.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::embed_format::{Format, Layout};
 use crate::embed_input::{Input, TokenIds};
 use crate::embed_resume::{Job, Terms};
 use crate::embed_sink::Sink;
+use crate::output::check_target;
 use crate::terminal::Bar;
 
 /// Batches whose texts are read at a time: enough that the last one, which is seldom full, hardly
@@ -68,6 +69,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
+    if args.output != Path::new("-") {
+        let inputs = [&args.model, &args.input].into_iter().chain(&args.tokenizer);
+        check_target(&args.output, inputs.map(PathBuf::as_path))?;
+    }
     let open = args.device.open()?;
     let session = device::session(&open, args.batch_tokens, args.threads);
     let (open, plan) = open.fitted(&args.model, &session)?;

@@ -7,13 +7,14 @@ use rwkvq::convert::{self, ConvertOptions, Job};
 use rwkvq::embed::Pooling;
 use rwkvq::eval::{self, table, Dataset, EvalOptions, Evaluation, LevelFile, Protocol};
 use rwkvq::gguf::GgufFile;
+use rwkvq::mmap::Access;
 use rwkvq::model::LayerSelection;
 use rwkvq::recipe::Recipe;
 use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Result};
 
 use crate::device::{self, Device};
-use crate::output::{folder_of, print, write_file};
+use crate::output::{check_target, folder_of, print, tell_partials, write_file};
 use crate::source;
 use crate::terminal::Bar;
 
@@ -114,7 +115,12 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
         .map(|path| source::dataset(path, args.split.as_deref(), args.limit, &bar))
         .collect::<Result<Vec<_>>>()?;
     options.threshold_from = threshold_from(args, &bar)?;
+    let inputs = || {
+        let models = args.models.iter().chain(&args.dataset).chain(&args.threshold_from);
+        models.chain(&args.tokenizer).chain(&args.vocab).chain(&options.glove)
+    };
     for path in args.report.iter().chain(&args.keep_scores) {
+        check_target(path, inputs().map(PathBuf::as_path))?;
         check_writable(path)?;
     }
     // Dropped, and with it the converted files, after the evaluation.
@@ -187,8 +193,10 @@ type Converted = (Vec<LevelFile>, Option<tempfile::TempDir>);
 
 /// The models to measure: as given, or converted first.
 fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
+    let access = options.open.access;
     if args.preset.is_empty() {
-        return Ok((args.models.iter().map(|path| given(path)).collect::<Result<_>>()?, None));
+        let given = args.models.iter().map(|path| given(path, access));
+        return Ok((given.collect::<Result<_>>()?, None));
     }
     let [source] = args.models.as_slice() else {
         return Err(Error::argument(
@@ -196,7 +204,7 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
         ));
     };
     let recipes = args.preset.iter().map(|name| Recipe::open(name)).collect::<Result<Vec<_>>>()?;
-    let source = convert::open(source::model(source, bar)?, args.vocab.clone())?;
+    let source = convert::open_with(source::model(source, bar)?, args.vocab.clone(), access)?;
     for warning in source.warnings() {
         eprintln!("warning: {warning}");
     }
@@ -217,6 +225,7 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
         .zip(paths)
         .map(|(recipe, path)| Job::new(source.as_ref(), recipe, path))
         .collect::<Result<Vec<_>>>()?;
+    jobs.iter().for_each(|job| tell_partials(&job.path));
     let n_threads = options.session.n_threads;
     let converted = convert::run(
         source.as_ref(),
@@ -232,7 +241,7 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
 }
 
 /// A file of the user's: its level is the preset in its name, else its file type.
-fn given(path: &Path) -> Result<LevelFile> {
+fn given(path: &Path, access: Access) -> Result<LevelFile> {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
     let stem = stem.unwrap_or_default();
     let named = Recipe::names().find(|name| {
@@ -241,7 +250,7 @@ fn given(path: &Path) -> Result<LevelFile> {
     });
     let preset = match named {
         Some(name) => name.to_owned(),
-        None => match GgufFile::open(path)?.u32("general.file_type")? {
+        None => match GgufFile::open_with(path, access)?.u32("general.file_type")? {
             Some(file_type) => Recipe::names()
                 .filter_map(|name| Recipe::open(name).ok())
                 .find(|recipe| recipe.file_type == file_type)

@@ -3,9 +3,10 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rwkvq::{Error, Result};
+use signal_hook::consts::SIGXFSZ;
 
 /// A comparison fell below what was allowed; the one code that is no fault.
 pub const FELL: u8 = 1;
@@ -31,6 +32,12 @@ pub fn interrupted_by(signal: i32) -> u8 {
 pub fn watch_mapped_files() {
     #[cfg(unix)]
     rwkvq::mmap::exit_when_a_mapped_file_shrinks(IO.into());
+}
+
+/// A file that may not grow further is an error like a full disk; without a handler the signal for
+/// it ends the process, which leaves its partial files.
+pub fn outlive_limits_of_size() {
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
 /// Runs a verb and gives its exit code. A panic that reaches this point is a bug of ours, whatever
@@ -72,4 +79,37 @@ fn code(result: Result<ExitCode>) -> ExitCode {
 /// The reader of our output has gone away, which is its right.
 fn is_broken_pipe(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const CHILD: &str = "RWKVQ_TEST_PANIC";
+
+    /// In a process of its own: what is told of a panic is told for all threads of one.
+    #[test]
+    fn a_panic_is_told_in_one_line_and_has_a_code_of_its_own() {
+        if std::env::var_os(CHILD).is_some() {
+            let result = run(|| {
+                let thread = std::thread::spawn(|| -> Result<ExitCode> { panic!("two\nlines") });
+                thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+            });
+            let code = if result == ExitCode::from(INTERNAL) { INTERNAL } else { 0 };
+            std::process::exit(code.into());
+        }
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let name = "exit::tests::a_panic_is_told_in_one_line_and_has_a_code_of_its_own";
+        let output = child.args(["--exact", name, "--nocapture"]).env(CHILD, "").output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(INTERNAL.into()), "{stderr}");
+        assert!(
+            stderr.starts_with("error: internal error, please report: panicked at "),
+            "{stderr}"
+        );
+        assert!(stderr.ends_with(": two lines\n"), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
 }

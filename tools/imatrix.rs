@@ -11,10 +11,11 @@ use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Result};
 
 use crate::memory::Memory;
+use crate::output::{check_target, tell_partials};
 use crate::terminal::Bar;
 
 /// More text than this adds nothing but time.
-const MAX_TEXT_BYTES: u64 = 1 << 30;
+const MAX_TEXT_BYTES: u64 = 256 << 20;
 
 /// Measure on a text which columns of each matrix matter, for convert --imatrix
 #[derive(Debug, clap::Args)]
@@ -69,6 +70,7 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let measured = calibrate::collect(&model, &tokens, &options, &bar);
     bar.clear();
     let measured = measured?;
+    tell_partials(&args.output);
     measured.write(&args.output, args.overwrite)?;
     eprintln!(
         "{}  {} matrices, {} chunks of {} tokens in {:.1} s",
@@ -88,12 +90,8 @@ fn refuse_output(args: &Args) -> Result<()> {
         let what = format!("{} exists; pass --overwrite to replace it", out.display());
         return Err(Error::argument(what));
     }
-    let same = |input: &Path| matches!((input.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if same(&args.model) || same(&args.input) {
-        let what = format!("{}: output is also an input", out.display());
-        return Err(Error::argument(what));
-    }
-    Ok(())
+    let inputs = [&args.model, &args.input].into_iter().chain(&args.tokenizer);
+    check_target(out, inputs.map(PathBuf::as_path))
 }
 
 fn read_text(path: &Path) -> Result<String> {

@@ -8,6 +8,7 @@ use rwkvq::gguf::{Array, GgufFile, Value};
 use rwkvq::Result;
 use serde_json::json;
 
+use crate::memory::Memory;
 use crate::output::{human_bytes, print};
 
 /// Show header, metadata and tensors of a GGUF
@@ -24,10 +25,12 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let file = GgufFile::open(&args.file)?;
+    let file = GgufFile::open_with(&args.file, args.memory.access())?;
     // A second, independent decoder must see the same names, types and offsets.
     file.cross_check()?;
     let hash = args.hash.then(|| file.sha256()).transpose()?;

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let interrupts = terminal::watch_interrupts();
     exit::watch_mapped_files();
+    exit::outlive_limits_of_size();
     exit::run(|| {
         match cli.verb {
             Verb::Compare(args) => return compare::run(&args),

@@ -2,7 +2,7 @@
 
 use rwkvq::mmap::Access;
 
-/// The option that every verb has which runs a model.
+/// The option of every verb that opens a model.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Memory {
     /// Read the model into memory instead of mapping it: it may then change while it is in use

@@ -1,10 +1,13 @@
 //! Writing results: stdout whose reader may leave, files that are whole or not there.
 
-use std::fs::File;
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use comfy_table::{presets, CellAlignment, Table};
+use rwkvq::gguf::stale_partials;
 use rwkvq::{Error, Result};
 use tempfile::NamedTempFile;
 
@@ -28,8 +31,34 @@ pub fn table(header: &[&str], n_texts: usize) -> Table {
     table
 }
 
+/// Fails if a result must not take the place of what is at `path`: of a folder or a device, or of
+/// one of `inputs`, under whatever name.
+pub fn check_target<'a>(path: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let Ok(target) = fs::metadata(path) else { return Ok(()) };
+    if !target.is_file() {
+        return Err(Error::argument(format!("{} is not a regular file", path.display())));
+    }
+    let is_target = |input| {
+        fs::metadata(input).is_ok_and(|m| (m.dev(), m.ino()) == (target.dev(), target.ino()))
+    };
+    if inputs.into_iter().any(is_target) {
+        return Err(Error::argument(format!("{}: output is also an input", path.display())));
+    }
+    Ok(())
+}
+
+/// Says what killed runs have left beside a result.
+pub fn tell_partials(path: &Path) {
+    for partial in stale_partials(path) {
+        let partial = partial.display();
+        eprintln!("warning: {partial} is left from a run that was killed; it can be removed");
+    }
+}
+
 /// Writes a file of bytes: into a temporary file of the same folder, then renamed.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    check_target(path, [])?;
+    tell_partials(path);
     let mut file = partial_beside(path)?;
     file.write_all(bytes).map_err(|e| Error::io(path, e))?;
     put_in_place(file, path)
@@ -40,11 +69,16 @@ pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A temporary file in the folder of `path`, which goes away unless it is put in place.
-pub fn partial_beside(path: &Path) -> Result<NamedTempFile> {
+/// A temporary file in the folder of `path`, which goes away unless it is put in place. Its name is
+/// that of every partial file: one that a kill leaves is told of.
+fn partial_beside(path: &Path) -> Result<NamedTempFile> {
     let folder = folder_of(path);
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().unwrap_or_default());
+    prefix.push(format!(".{}", std::process::id()));
     tempfile::Builder::new()
-        .prefix(".rwkvq-")
+        .prefix(&prefix)
+        .rand_bytes(0)
         .suffix(".partial")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
@@ -52,7 +86,7 @@ pub fn partial_beside(path: &Path) -> Result<NamedTempFile> {
 }
 
 /// Gives a whole file its name, once it is on the disk.
-pub fn put_in_place(file: NamedTempFile, path: &Path) -> Result<()> {
+fn put_in_place(file: NamedTempFile, path: &Path) -> Result<()> {
     file.as_file().sync_all().map_err(|e| Error::io(path, e))?;
     file.persist(path).map_err(|e| Error::io(path, e.error))?;
     sync_folder(path)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rwkvq::eval::{table, Report};
 use rwkvq::{Error, Result};
 
-use crate::output::print;
+use crate::output::{check_target, print};
 
 /// Largest report; those of the largest models have about one megabyte.
 const MAX_BYTES: u64 = 16 << 20;
@@ -30,6 +30,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(page) = &args.html {
+        check_target(page, args.reports.iter().map(PathBuf::as_path))?;
+    }
     let reports = args.reports.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     if args.html.is_none() && args.svg.is_none() && args.png.is_none() {
         let tables: Vec<String> = reports.iter().map(table::render).collect();

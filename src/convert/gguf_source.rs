@@ -8,6 +8,7 @@ use crate::arch::keys;
 use crate::error::{Error, Result};
 use crate::ggml::{self, TensorType};
 use crate::gguf::{GgufFile, Metadata};
+use crate::mmap::Access;
 use crate::recipe::{PlanTensor, TensorLayout};
 
 /// Reads an F32, F16 or BF16 GGUF of an RWKV-6 model.
@@ -21,8 +22,8 @@ pub struct GgufSource {
 
 impl GgufSource {
     /// Opens `path` and checks that none of its tensors is quantized.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = GgufFile::open(path)?;
+    pub fn open(path: &Path, access: Access) -> Result<Self> {
+        let file = GgufFile::open_with(path, access)?;
         let architecture = file.required_str(keys::ARCHITECTURE)?;
         if architecture != keys::RWKV6 {
             let what = format!("architecture {architecture:?}; only rwkv6 (Finch) is supported");
@@ -84,7 +85,8 @@ impl TensorSource for GgufSource {
         let range = first * width..(first + out.len()) * width;
         ggml::to_f32(tensor.ty, &bytes[range], out);
         debug_assert!(matches!(tensor.ty, TensorType::F32 | TensorType::F16 | TensorType::BF16));
-        Ok(())
+        // Weights of two files would be in the result, or none that anyone has seen.
+        self.file.check_unchanged()
     }
 
     fn inputs(&self) -> Vec<&Path> {

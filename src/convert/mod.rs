@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub use checkpoint_source::CheckpointSource;
 pub use gguf_source::GgufSource;
 pub use report::{ConvertReport, FileReport, TensorError};
-pub use source::{open, TensorSource};
+pub use source::{open, open_with, TensorSource};
 
 use crate::error::{Error, Result};
 use crate::gguf::{Layout, Writer};

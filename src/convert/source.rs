@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
+use crate::mmap::Access;
 use crate::recipe::{PlanTensor, TensorLayout};
 
 use super::{CheckpointSource, GgufSource};
@@ -47,10 +48,20 @@ pub trait TensorSource: std::fmt::Debug + Sync {
 /// Opens `path`: a Hugging Face folder, a safetensors or PyTorch file, or an F32, F16 or BF16 GGUF.
 /// `vocab` is a World vocabulary to use in place of the folder's own.
 pub fn open(path: impl AsRef<Path>, vocab: Option<PathBuf>) -> Result<Box<dyn TensorSource>> {
+    open_with(path, vocab, Access::default())
+}
+
+/// The same with a choice of how a GGUF gets into memory; other files are neither mapped nor read
+/// as a whole.
+pub fn open_with(
+    path: impl AsRef<Path>,
+    vocab: Option<PathBuf>,
+    access: Access,
+) -> Result<Box<dyn TensorSource>> {
     let path = path.as_ref();
     let kind = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if kind.is_file() && starts_with_magic(path)? {
-        return Ok(Box::new(GgufSource::open(path)?));
+        return Ok(Box::new(GgufSource::open(path, access)?));
     }
     Ok(Box::new(CheckpointSource::open(path, vocab)?))
 }

@@ -21,9 +21,7 @@ pub(super) fn read(at: &mut Cursor<'_>, n_keys: u64) -> Result<Metadata, Fault> 
             return malformed(format!("duplicate metadata key \"{}\"", shown(key)));
         }
         metadata.push((key.into(), value(at, &shown(key), &mut budget)?));
-        if at.position() > limits::METADATA_BYTES {
-            return malformed(format!("metadata exceeds {} bytes", limits::METADATA_BYTES));
-        }
+        not_too_long(at)?;
     }
     Ok(metadata)
 }
@@ -110,8 +108,17 @@ fn strings(at: &mut Cursor<'_>, key: &str, len: u64) -> Result<Vec<String>, Faul
     let mut strings = Vec::with_capacity(len as usize);
     for _ in 0..len {
         strings.push(at.string(limits::STRING_BYTES, key)?.into());
+        // Here too: one array may be as long as the file.
+        not_too_long(at)?;
     }
     Ok(strings)
+}
+
+fn not_too_long(at: &Cursor<'_>) -> Result<(), Fault> {
+    match at.position() {
+        0..=limits::METADATA_BYTES => Ok(()),
+        _ => malformed(format!("metadata exceeds {} bytes", limits::METADATA_BYTES)),
+    }
 }
 
 fn truth(byte: u8, key: &str) -> Result<bool, Fault> {

@@ -13,7 +13,7 @@ use super::{Entry, Imatrix};
 use crate::error::{Error, Result};
 use crate::ggml::{self, TensorType};
 use crate::gguf::{GgufFile, Layout, Metadata, TensorInfo, Value, Writer, MAGIC};
-use crate::mmap::open_regular;
+use crate::mmap::{open_regular, Access};
 use crate::shape::Shape;
 
 const TYPE: &str = "general.type";
@@ -32,8 +32,8 @@ pub(super) fn starts_with_magic(path: &Path) -> Result<bool> {
 }
 
 /// Reads the file at `path`. Tensors that are neither sums nor counts are passed over.
-pub(super) fn read(path: &Path) -> Result<Imatrix> {
-    let file = GgufFile::open(path)?;
+pub(super) fn read(path: &Path, access: Access) -> Result<Imatrix> {
+    let file = GgufFile::open_with(path, access)?;
     let missing = |key| {
         Error::malformed(path, format!("not an importance matrix: missing metadata key {key:?}"))
     };

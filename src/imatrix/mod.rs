@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
+use crate::mmap::Access;
 
 /// Sums of squared activations for each matrix of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,9 +50,14 @@ impl Imatrix {
     /// Reads a GGUF imatrix or one of llama.cpp's older `.dat` files, told apart by content.
     /// Anything that is not a finite, non-negative number is an error that names its entry.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, Access::default())
+    }
+
+    /// The same with a choice of how a GGUF gets into memory.
+    pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         let path = path.as_ref();
         if file::starts_with_magic(path)? {
-            file::read(path)
+            file::read(path, access)
         } else {
             legacy::read(path)
         }

@@ -1,5 +1,5 @@
-//! Bad inputs and the exact line that each gets, with 2 GiB of address space and 5 s. All but the
-//! last end with 3.
+//! Bad inputs and the exact line that each gets, with 2 GiB of address space and 5 s. All but
+//! those of outputs end with 3.
 //!
 //! What must be refused | test
 //! --- | ---
@@ -7,6 +7,7 @@
 //! version 0, 1, 4, byte-swapped | `not_a_gguf`
 //! counts of keys and tensors from 2^20 to 2^64 - 1 | `counts_and_lengths`
 //! header cut at any byte | `counts_and_lengths`; each byte in `tests/gguf_reject.rs`
+//! metadata of more than 256 MiB | `more_metadata_than_memory_is_planned_for`
 //! string of 100 MiB to 2^64 - 1 bytes | `counts_and_lengths`
 //! array of 2^30 to 2^64 - 1 elements; nested, once or two million deep | `counts_and_lengths`
 //! unknown type of a value or of an array, bool 2 | `keys`
@@ -24,11 +25,14 @@
 //! NaN, infinity in a source | `weights_and_configs`
 //! wrong type, missing or extra tensor, config that disagrees | `weights_and_configs`
 //! shard missing, truncated, listed twice | `shards`
+//! text of more bytes than are read | `text_that_is_too_long`
 //! output is an input | `an_output_that_is_an_input`
+//! output is a folder or a device | `an_output_that_is_no_file`
 //! any file that a verb reads, as something else | `every_verb_refuses_every_file_that_it_reads`
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -135,6 +139,33 @@ fn counts_and_lengths() {
     for depth in [1, 2_000_000] {
         let nested = (0..depth).fold(one_key("k", 9), |bytes, _| bytes.u32(9).u64(1));
         gguf(nested.u32(4).u64(0), "k: nested arrays are not supported");
+    }
+}
+
+/// Strings that each may be as long as they are, as values of many keys and in one array. The file is
+/// a hole but for what stands before each of them.
+#[test]
+fn more_metadata_than_memory_is_planned_for() {
+    // With the map of the file, too much; the map alone is not.
+    const N: u64 = 80;
+    const BYTES: u64 = 16 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bad.gguf");
+    let array = GgufBytes::new(0, 1).key("k", 9).u32(8).u64(N);
+    let key = |i: u64| GgufBytes::default().key(&format!("k{i}"), 8);
+    let strings: [(GgufBytes, &dyn Fn(u64) -> GgufBytes); 2] =
+        [(GgufBytes::new(0, N), &key), (array, &|_| GgufBytes::default())];
+    for (start, before) in strings {
+        let file = fs::File::create(&path).unwrap();
+        file.write_all_at(&start.0, 0).unwrap();
+        let mut at = start.0.len() as u64;
+        for i in 0..N {
+            let length = before(i).u64(BYTES).0;
+            file.write_all_at(&length, at).unwrap();
+            at += length.len() as u64 + BYTES;
+        }
+        file.set_len(at).unwrap();
+        refused(args!["inspect", path], 3, &path, "metadata exceeds 268435456 bytes");
     }
 }
 
@@ -330,6 +361,32 @@ fn shards() {
     checkpoint(&spec, twice, "", &expected);
 }
 
+/// Files of text are bounded before they are read: these would not fit in the memory.
+#[test]
+fn text_that_is_too_long() {
+    let (place, model) = Workplace::with_gguf("f32");
+    let long = |name: &str| {
+        let path = place.path(name);
+        fs::File::create(&path).unwrap().set_len(3 << 30).unwrap();
+        path
+    };
+    let text = long("long.txt");
+    let args = args!["imatrix", model, "--input", text, "-o", place.path("out.imatrix")];
+    refused(args, 3, &text, "longer than 268435456 bytes");
+    let pairs = long("long.tsv");
+    let args = args!["eval", model, "--dataset", pairs];
+    refused(args, 3, &pairs, "larger than 256 MiB; cut it into parts");
+    let report = long("long.json");
+    refused(args!["report", report], 3, &report, "larger than 16 MiB");
+    refused(args!["compare", report, report], 3, &report, "larger than 16 MiB");
+    let words = long("vocab.json");
+    let args = args!["embed", model, "--input", model, "--tokenizer", words];
+    refused(args, 3, &words, "more than 67108864 bytes");
+    let preset = long("preset.json");
+    let args = args!["convert", model, "--preset", preset, "-o", place.path("out.gguf")];
+    refused(args, 3, &preset, "3221225472 bytes; a preset has at most 1 MiB");
+}
+
 /// What is asked for is wrong, not the file: 2, and not 3.
 #[test]
 fn an_output_that_is_an_input() {
@@ -339,6 +396,54 @@ fn an_output_that_is_an_input() {
     for out in [model.clone(), link] {
         let args = args!["convert", model, "--preset", "q8_0", "-o", out, "--overwrite"];
         refused(args, 2, &out, "output is also an input");
+    }
+    // Every other verb that writes a file, and each file that it reads.
+    let texts = place.write("texts.txt", "some text\n");
+    let pairs = place.write("pairs.tsv", "1\ta\tb\n2\tc\td\n");
+    let words = place.write("words.txt", "a 1\nb 2\n");
+    let vocab = place.path("m/rwkv_vocab_v20230424.txt");
+    let glove = OsString::from(format!("glove={}", words.display()));
+    let second = |file: &Path| {
+        let name = file.with_extension("second");
+        fs::hard_link(file, &name).unwrap();
+        name
+    };
+    for input in [&model, &texts, &pairs, &words, &vocab] {
+        for out in [input.clone(), second(input)] {
+            let embed = args!["embed", model, "--input", texts, "--tokenizer", vocab, "-o", out];
+            let measure = args!["imatrix", model, "--input", texts, "--tokenizer", vocab];
+            let measure = [measure, args!["--overwrite", "-o", out]].concat();
+            let eval = args!["eval", model, "--dataset", pairs, "--threshold-from", pairs];
+            let eval = [eval, args!["--tokenizer", vocab, "--baseline", glove]].concat();
+            let verbs = [
+                (vec![&model, &texts, &vocab], embed),
+                (vec![&model, &texts, &vocab], measure),
+                (vec![&model, &pairs, &words, &vocab], [eval, args!["--report", out]].concat()),
+                (vec![&pairs], args!["report", pairs, "--html", out]),
+            ];
+            for (_, args) in verbs.into_iter().filter(|(inputs, _)| inputs.contains(&input)) {
+                refused(args, 2, &out, "output is also an input");
+            }
+        }
+    }
+}
+
+/// Renaming over one would replace it, or fail after all the work.
+#[test]
+fn an_output_that_is_no_file() {
+    let (place, model) = Workplace::with_gguf("f32");
+    let texts = place.write("texts.txt", "some text\n");
+    let pairs = place.write("pairs.tsv", "1\ta\tb\n2\tc\td\n");
+    let out = place.path("folder");
+    fs::create_dir(&out).unwrap();
+    for args in [
+        args!["embed", model, "--input", texts, "-o", out],
+        args!["imatrix", model, "--input", texts, "--overwrite", "-o", out],
+        args!["eval", model, "--dataset", pairs, "--report", out],
+        args!["eval", model, "--dataset", pairs, "--keep-scores", out],
+    ] {
+        let line = place.refused(args, 2, &[]);
+        assert_eq!(line, format!("{} is not a regular file", out.display()));
     }
 }
 

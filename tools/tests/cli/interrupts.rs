@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{kill_process, Pid, Signal};
 use rwkvq::checkpoint::random::Spec;
@@ -71,6 +71,28 @@ fn ctrl_c_ends_with_130() {
 #[test]
 fn terminate_ends_with_143() {
     ends_with_and_leaves_nothing(Signal::TERM, 143);
+}
+
+/// The first is noted for when the work comes to it; here it waits for a text that does not come.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_second_ctrl_c_ends_it_at_once() {
+    let (_place, model) = Workplace::with_gguf("f32");
+    let mut child = crate::mapped_files::waiting(&model, &[]);
+    let begin = Instant::now();
+    let mut sent = 0;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "{sent} signals, and it goes on");
+        // Signals of a kind that wait are one; so they must not come too fast.
+        let _ = kill_process(pid(&child), Signal::INT);
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(status.code(), Some(130), "{status}");
+    assert!(sent >= 2, "the first did not wait");
 }
 
 /// nohup: a terminal that is closed does not stop the work.

@@ -8,10 +8,10 @@ use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
 use crate::args;
-use crate::workplace::{command, Workplace};
+use crate::workplace::{command, succeeds, Workplace};
 
 /// `embed` of `model` that has opened it and waits for a text.
-fn waiting(model: &Path, more: &[&str]) -> Child {
+pub fn waiting(model: &Path, more: &[&str]) -> Child {
     let mut args = args!["embed", model, "--input", "-", "--threads", "1"];
     args.extend(more.iter().map(std::ffi::OsString::from));
     let mut command = command(&args);
@@ -75,6 +75,37 @@ fn a_mapped_model_may_lose_its_name() {
     fs::rename(other, &model).unwrap();
     let output = give_text(child);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What is printed or written does not depend on how a file got into memory.
+#[test]
+fn every_verb_that_opens_a_model_can_read_it() {
+    for verb in ["convert", "inspect", "imatrix", "embed", "eval", "bench"] {
+        let help = succeeds(args![verb, "--help"]).stdout;
+        assert!(help.contains("--no-mmap"), "{verb}");
+    }
+    let (place, model) = Workplace::with_gguf("f32");
+    let texts = place.write("texts.txt", "some text, and more of it\n".repeat(20));
+    let (out, imatrix) = (place.path("out"), place.path("imatrix.gguf"));
+    let measure =
+        |out: &Path| args!["imatrix", model, "--input", texts, "--chunk", "16", "-o", out];
+    succeeds(measure(&imatrix));
+    let convert = args!["convert", model, "--preset", "q8_0", "--imatrix", imatrix];
+    let file = out.join("m-q8_0.gguf");
+    for (verb, file) in [
+        (args!["inspect", model, "--tensors", "--hash"], &out),
+        (args!["embed", model, "--input", texts, "-o", out], &out),
+        (measure(&out), &out),
+        (convert.into_iter().chain(args!["-o", out]).collect(), &file),
+    ] {
+        let outcome = |more| {
+            let outcome = succeeds([verb.clone(), more].concat());
+            let written = fs::read(file).ok();
+            let _ = fs::remove_file(file);
+            (outcome.stdout, written)
+        };
+        assert!(outcome(args![]) == outcome(args!["--no-mmap"]), "{verb:?}");
+    }
 }
 
 #[test]

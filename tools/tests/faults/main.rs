@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::Instant;
 
 use rwkvq::checkpoint::random::{self, Spec};
 use rwkvq::Silent;
@@ -161,21 +161,27 @@ fn assert_failed_in_order(output: &Output, whole: bool, how: &str, what: &str) {
     assert_eq!(whole, stderr.contains("the file is in place, but"), "{what}");
 }
 
+/// From before the first byte to after the last: the times are spread over what a whole run takes
+/// here and now.
 #[test]
 fn a_kill_at_any_time() {
+    const N_KILLS: u32 = 200;
     let bench = Bench::new(&Spec { n_layer: 4, n_ff: Some(512), ..Spec::demo() });
+    let begin = Instant::now();
+    assert!(bench.convert().output().unwrap().status.success());
+    let whole = begin.elapsed();
     let mut counts = Counts::default();
-    for i in 0..60 {
+    for i in 0..N_KILLS {
         bench.reset();
         let mut command = bench.convert();
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(700 * i));
+        std::thread::sleep(whole * i / N_KILLS * 5 / 4);
         // It may have ended already.
         let _ = child.kill();
         child.wait().unwrap();
         counts.add(&bench);
     }
-    counts.assert_sound("60 kills");
+    counts.assert_sound(&format!("{N_KILLS} kills"));
 }
 
 #[test]
@@ -219,6 +225,25 @@ fn a_disk_that_is_full() {
     assert!(stderr.contains("cannot reserve"), "{stderr}");
     assert_eq!(kept.unwrap(), bench.old);
     assert_eq!(left, ["out.gguf"]);
+}
+
+/// A file that may not grow further, which the system tells by a signal too.
+#[test]
+fn a_limit_of_size() {
+    let bench = Bench::small();
+    // In units of 512 bytes or of 1024, as the shell has it.
+    assert!(bench.new.len() > 8 * 1024, "larger than allowed");
+    bench.reset();
+    let convert = bench.convert();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 8; exec \"$0\" \"$@\""]).arg(convert.get_program());
+    let output = shell.args(convert.get_args()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let expected = format!("error: {}: cannot reserve ", bench.out().display());
+    assert!(stderr.starts_with(&expected) && stderr.lines().count() == 1, "{stderr}");
+    assert_eq!(fs::read(bench.out()).unwrap(), bench.old);
+    assert!(bench.partials().is_empty());
 }
 
 #[test]
