@@ -88,7 +88,7 @@ impl Graph {
             .chain([(base, c), (bonus, c), (state, c * head_size * n_lanes), (shift, n)])
         {
             assert_eq!(self.n_elements(node), size, "operand of {n} rows of {c}");
-            self.assert_contiguous(node, "recurrence");
+            self.assert_words(node, "recurrence");
         }
         assert!(n.is_multiple_of(n_lanes), "{n} rows in {n_lanes} lanes");
         let args = [k, v, r, decay, base, bonus, state, shift];
@@ -115,7 +115,7 @@ impl Graph {
         let (n_cols, n) = (self.n_cols(&rows), self.ne(rows.x())[1]);
         let mut args = Vec::new();
         let numbered = rows.map(|node| {
-            self.assert_contiguous(node, "rows");
+            self.assert_words(node, "rows");
             args.push(node);
             args.len() - 1
         });
@@ -132,6 +132,13 @@ impl Graph {
         unsafe { self.custom(ty, [width, n], &args, compute_rows, data.cast_mut().cast()) }
     }
 
+    /// The numbers of rows among the operands are i32; the bits of one are an f32 as well.
+    fn assert_words(&self, node: Node, what: &str) {
+        let ty = self.tensor(node).type_;
+        assert!([sys::GGML_TYPE_F32, sys::GGML_TYPE_I32].contains(&ty), "{what} of f32 or i32");
+        self.assert_contiguous(node, what);
+    }
+
     fn n_elements(&self, node: Node) -> usize {
         self.ne(node).iter().product()
     }
@@ -146,7 +153,7 @@ thread_local! {
 ///
 /// # Safety
 /// Called by ggml alone, with a `dst` that `Graph::activations` made: `n` rows of the form that
-/// the [`RowsOp`] behind `userdata` says, sources of four-byte values that fit its expression; all
+/// the [`RowsOp`] behind `userdata` says, sources of f32 or i32 that fit its expression; all
 /// contiguous and allocated.
 unsafe extern "C" fn compute_rows(
     dst: *mut sys::ggml_tensor,

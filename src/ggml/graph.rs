@@ -42,6 +42,8 @@ pub struct Graph {
     weights: Arc<MappedTensors>,
     state: Arc<StateTensors>,
     pub(super) products: Products,
+    /// What fused operations do. They point to it, so each stays where it is.
+    #[allow(clippy::vec_box)]
     pub(super) fused: Vec<Box<RowsOp>>,
 }
 
