@@ -28,6 +28,7 @@ pub(super) struct Added {
 pub(super) fn check(path: &Path, content: &[u8]) -> Result<Vec<Added>> {
     check_size(path, content)?;
     let not_one = |e| Error::malformed(path, format!("not a tokenizer.json: {e}"));
+    serde_json::from_slice::<Unicode>(content).map_err(not_one)?;
     let file: File<Head> = serde_json::from_slice(content).map_err(not_one)?;
     let n_tokens = file.model.vocab.map_or(0, |Entries(n)| n);
     check_tokens(n_tokens).map_err(|what| Error::malformed(path, what))?;
@@ -161,6 +162,60 @@ impl<'de> Visitor<'de> for EntriesVisitor {
     }
 }
 
+/// Any JSON whose texts are Unicode. What is passed over may have bytes that are not UTF-8, and
+/// escapes of half a character; the library panics on both.
+struct Unicode;
+
+impl<'de> Deserialize<'de> for Unicode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(UnicodeVisitor)
+    }
+}
+
+struct UnicodeVisitor;
+
+impl<'de> Visitor<'de> for UnicodeVisitor {
+    type Value = Unicode;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Unicode, E> {
+        Ok(Unicode)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> std::result::Result<Unicode, E> {
+        Ok(Unicode)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<Unicode, E> {
+        Ok(Unicode)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<Unicode, E> {
+        Ok(Unicode)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<Unicode, E> {
+        Ok(Unicode)
+    }
+
+    fn visit_str<E>(self, _: &str) -> std::result::Result<Unicode, E> {
+        Ok(Unicode)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Unicode, A::Error> {
+        while list.next_element::<Unicode>()?.is_some() {}
+        Ok(Unicode)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Unicode, A::Error> {
+        while map.next_entry::<Unicode, Unicode>()?.is_some() {}
+        Ok(Unicode)
+    }
+}
+
 struct MergeVisitor;
 
 impl<'de> Visitor<'de> for MergeVisitor {
@@ -230,6 +285,20 @@ mod tests {
     fn other_json_is_refused() {
         let expected = "tokenizer.json: not a tokenizer.json: missing field `model` at line 1";
         assert!(message(r#"{"version": "1.0"}"#).starts_with(expected));
+    }
+
+    #[test]
+    fn what_is_not_unicode_is_refused_wherever_it_is() {
+        let file = |text: &[u8]| {
+            let start = br#"{"model": {"vocab": {}}, "decoder": [1, -2, 0.5, null, true, {"a": ""#;
+            let json = [start, text, b"\"}]}"].concat();
+            check(Path::new("tokenizer.json"), &json).map(|_| ()).map_err(|e| e.to_string())
+        };
+        assert_eq!(file(br"\ud83d\ude00"), Ok(()));
+        for text in [&br"\ud800"[..], br"\udc00", b"\xff"] {
+            let line = file(text).unwrap_err();
+            assert!(line.starts_with("tokenizer.json: not a tokenizer.json: "), "{line}");
+        }
     }
 
     #[test]
