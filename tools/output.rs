@@ -1,13 +1,12 @@
 //! Writing results: stdout whose reader may leave, files that are whole or not there.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use comfy_table::{presets, CellAlignment, Table};
-use rwkvq::gguf::stale_partials;
+use rwkvq::convert::refuse_inputs;
+use rwkvq::gguf::{partial_path, stale_partials};
 use rwkvq::{Error, Result};
 use tempfile::NamedTempFile;
 
@@ -38,13 +37,7 @@ pub fn check_target<'a>(path: &Path, inputs: impl IntoIterator<Item = &'a Path>)
     if !target.is_file() {
         return Err(Error::argument(format!("{} is not a regular file", path.display())));
     }
-    let is_target = |input| {
-        fs::metadata(input).is_ok_and(|m| (m.dev(), m.ino()) == (target.dev(), target.ino()))
-    };
-    if inputs.into_iter().any(is_target) {
-        return Err(Error::argument(format!("{}: output is also an input", path.display())));
-    }
-    Ok(())
+    refuse_inputs(path, inputs)
 }
 
 /// Says what killed runs have left beside a result.
@@ -73,13 +66,9 @@ pub fn folder_of(path: &Path) -> &Path {
 /// that of every partial file: one that a kill leaves is told of.
 fn partial_beside(path: &Path) -> Result<NamedTempFile> {
     let folder = folder_of(path);
-    let mut prefix = OsString::from(".");
-    prefix.push(path.file_name().unwrap_or_default());
-    prefix.push(format!(".{}", std::process::id()));
     tempfile::Builder::new()
-        .prefix(&prefix)
+        .prefix(partial_path(path)?.file_name().unwrap_or_default())
         .rand_bytes(0)
-        .suffix(".partial")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
         .map_err(|e| Error::io(folder, e))

@@ -146,16 +146,12 @@ pub fn run(path: &Path, options: &BenchOptions, progress: &dyn Progress) -> Resu
     }
     // Before the products alone, whose buffers no embedding needs.
     let peak_rss_bytes = if peak_is_ours { rss::peak_bytes() } else { None };
-    let matrix_products = match (options.products, model.device()) {
-        (Products::Own, None) => {
-            let n = options.batch_tokens.iter().copied().max().unwrap_or(0);
-            products::measure(&model, n, options.n_threads)
-        }
-        _ => Vec::new(),
-    };
-    let own = (options.products == Products::Own && model.device().is_none())
-        .then(Machine::detect)
-        .flatten();
+    let runs_own = options.products == Products::Own && model.device().is_none();
+    let own = runs_own.then(Machine::detect).flatten();
+    let n_tokens = options.batch_tokens.iter().copied().max().unwrap_or(0);
+    let matrix_products = own.map_or_else(Vec::new, |machine| {
+        products::measure(&model, machine, n_tokens, options.n_threads)
+    });
     let n_layer = model.hparams().n_layer;
     let layers = options.layers.resolve(n_layer)?;
     Ok(BenchReport {

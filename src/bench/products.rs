@@ -38,10 +38,17 @@ enum ArithmeticName {
 /// Repeats, of which the best counts.
 const REPEATS: usize = 5;
 
-/// One product for each tensor type that has one; none without tokens or on other processors.
-pub(super) fn measure(model: &Model, n_tokens: usize, n_threads: usize) -> Vec<ProductSpeed> {
+/// One product for each tensor type that has one; none without tokens.
+pub(super) fn measure(
+    model: &Model,
+    machine: Machine,
+    n_tokens: usize,
+    n_threads: usize,
+) -> Vec<ProductSpeed> {
     let n_tokens = n_tokens / TILE_TOKENS * TILE_TOKENS;
-    let Some(machine) = Machine::detect().filter(|_| n_tokens > 0) else { return Vec::new() };
+    if n_tokens == 0 {
+        return Vec::new();
+    }
     let file = model.file();
     let mut largest: BTreeMap<String, &TensorInfo> = BTreeMap::new();
     for tensor in file.tensors() {

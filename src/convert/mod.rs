@@ -159,14 +159,19 @@ pub fn run(
 
 /// No output may be a file that is read.
 fn check_outputs(source: &dyn TensorSource, jobs: &[Job]) -> Result<()> {
-    for job in jobs {
-        let Ok(out) = identity(&job.path) else { continue };
-        for input in source.inputs().into_iter().chain(job.imatrix.as_deref()) {
-            if identity(input).is_ok_and(|input| input == out) {
-                let what = format!("{}: output is also an input", job.path.display());
-                return Err(Error::argument(what));
-            }
-        }
+    jobs.iter().try_for_each(|job| {
+        refuse_inputs(&job.path, source.inputs().into_iter().chain(job.imatrix.as_deref()))
+    })
+}
+
+/// Checks that what is to be written to `output` takes the place of none of `inputs`.
+///
+/// # Errors
+/// [`Error::Argument`] if it does, under whatever name.
+pub fn refuse_inputs<'a>(output: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let Ok(out) = identity(output) else { return Ok(()) };
+    if inputs.into_iter().any(|input| identity(input).is_ok_and(|input| input == out)) {
+        return Err(Error::argument(format!("{}: output is also an input", output.display())));
     }
     Ok(())
 }

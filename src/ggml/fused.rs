@@ -6,8 +6,7 @@ use std::slice;
 
 use ggml_sys as sys;
 
-use super::graph::{Graph, Node};
-use super::product::Products;
+use super::graph::{share, Graph, Node};
 use crate::matmul::{Activations, Machine};
 use crate::rowwise::{Recurrence, Rows};
 
@@ -40,11 +39,6 @@ pub struct RecurrenceNodes {
 }
 
 impl Graph {
-    /// Whether operations of this kind may take the place of ggml's in what is added now.
-    pub fn fuses(&self) -> bool {
-        self.products == Products::Own && !self.on_device
-    }
-
     /// The rows as f32, `{n_cols, n}`.
     pub fn rows_of(&mut self, rows: Rows<Node>) -> Node {
         self.activations(rows, Activations::Float)
@@ -169,16 +163,17 @@ unsafe extern "C" fn compute_rows(
         let op = &*userdata.cast::<RowsOp>();
         let rows = op.rows.map(|source| values::<f32>((*dst).src[source]));
         let (n, row_bytes) = ((*dst).ne[1] as usize, (*dst).nb[1]);
-        let (ith, nth) = (ith as usize, nth as usize);
+        // The form of `Float` rows is the same everywhere.
+        let machine = Machine::detect();
         ROW.with_borrow_mut(|values| {
             values.resize(op.n_cols, 0.0);
-            for row in n * ith / nth..n * (ith + 1) / nth {
+            for row in share(n, ith, nth) {
                 let out = (*dst).data.cast::<u8>().add(row * row_bytes);
                 let out = slice::from_raw_parts_mut(out, row_bytes);
                 match op.activations {
                     Activations::Float => rows.compute(row, bytemuck::cast_slice_mut(out)),
                     rounded => {
-                        let machine = Machine::detect().expect("only where products want it");
+                        let machine = machine.expect("only where products want it");
                         rows.compute(row, values);
                         rounded.prepare(machine, values, out);
                     }
@@ -221,8 +216,7 @@ unsafe extern "C" fn run_heads(
         };
         let (n, c) = (all.shift.len(), all.base.len());
         let out = (*dst).data.cast::<f32>();
-        let (ith, nth) = (ith as usize, nth as usize);
-        for index in all.n_heads() * ith / nth..all.n_heads() * (ith + 1) / nth {
+        for index in share(all.n_heads(), ith, nth) {
             let first = index % (c / head_size) * head_size;
             let state = all.run(index, |row, values| {
                 slice::from_raw_parts_mut(out.add(row * c + first), head_size)

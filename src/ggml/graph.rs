@@ -5,6 +5,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::fmt;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -27,6 +28,12 @@ pub struct Node(usize);
 /// What ggml calls for an operation of our own: result, thread, number of threads, data.
 pub(super) type CustomOp = unsafe extern "C" fn(*mut sys::ggml_tensor, c_int, c_int, *mut c_void);
 
+/// What falls to thread `ith` of `nth` that run such an operation on `n` things.
+pub(super) fn share(n: usize, ith: c_int, nth: c_int) -> Range<usize> {
+    let (ith, nth) = (ith as usize, nth as usize);
+    n * ith / nth..n * (ith + 1) / nth
+}
+
 /// Operations to run, over weights and state that it keeps alive.
 pub struct Graph {
     arena: Arena,
@@ -34,14 +41,14 @@ pub struct Graph {
     capacity: usize,
     nodes: Vec<NonNull<sys::ggml_tensor>>,
     /// What is being added is meant for the device.
-    pub(super) on_device: bool,
+    on_device: bool,
     /// Operations that are.
     for_device: Vec<NonNull<sys::ggml_tensor>>,
     /// Recurrences, with the size of their heads.
     recurrences: Vec<(Node, usize)>,
     weights: Arc<MappedTensors>,
     state: Arc<StateTensors>,
-    pub(super) products: Products,
+    products: Products,
     /// What fused operations do. They point to it, so each stays where it is.
     #[allow(clippy::vec_box)]
     pub(super) fused: Vec<Box<RowsOp>>,
@@ -82,6 +89,12 @@ impl Graph {
     /// Says whether the operations that follow are meant for the device.
     pub fn set_on_device(&mut self, on_device: bool) {
         self.on_device = on_device;
+    }
+
+    /// Whether operations of our own, those of `fused`, may take the place of ggml's in what is
+    /// added now.
+    pub fn fuses(&self) -> bool {
+        self.products == Products::Own && !self.on_device
     }
 
     /// Dimensions of `node`.

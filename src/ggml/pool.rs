@@ -1,9 +1,12 @@
 //! Pooling of ragged segments inside the graph, as an operation of our own.
 
 use std::ffi::{c_int, c_void};
+use std::ops::Range;
 use std::slice;
 
 use ggml_sys as sys;
+
+use super::graph::share;
 
 /// What a segment of rows becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub enum SegmentPool {
     SumOfSquares,
 }
 
-/// Pools columns `[n_cols * ith / nth, n_cols * (ith + 1) / nth)` of every segment.
+/// Pools the columns of this thread of every segment.
 ///
 /// # Safety
 /// Called by ggml alone, with a `dst` that `Graph::pool` made: f32 `{n_cols, n_segments}`,
@@ -40,8 +43,7 @@ pub(super) unsafe extern "C" fn pool_segments(
         let x = slice::from_raw_parts(x.data.cast::<f32>(), n_cols * n_rows);
         let n_segments = (*dst).ne[1] as usize;
         let segments = slice::from_raw_parts(segments.data.cast::<i32>(), 2 * n_segments);
-        let (ith, nth) = (ith as usize, nth as usize);
-        let (from, to) = (n_cols * ith / nth, n_cols * (ith + 1) / nth);
+        let Range { start: from, end: to } = share(n_cols, ith, nth);
         let how = userdata.addr();
         for (i, bounds) in segments.chunks_exact(2).enumerate() {
             let (first, end) = (bounds[0].max(0) as usize, bounds[1].max(0) as usize);

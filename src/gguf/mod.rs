@@ -60,7 +60,7 @@ pub use header::TensorInfo;
 pub use layout::Layout;
 pub use reader::GgufFile;
 pub use value::{Array, Metadata, Value};
-pub use writer::{stale_partials, Writer};
+pub use writer::{partial_path, stale_partials, Writer};
 
 /// First four bytes of a GGUF file.
 pub const MAGIC: [u8; 4] = *b"GGUF";

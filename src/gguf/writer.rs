@@ -171,7 +171,11 @@ fn exists(path: &Path) -> Error {
     Error::argument(format!("{} exists; pass --overwrite to replace it", path.display()))
 }
 
-fn partial_path(target: &Path) -> Result<PathBuf> {
+/// Where a file for `target` is written before it is whole.
+///
+/// # Errors
+/// [`Error::Argument`] where `target` ends in no name.
+pub fn partial_path(target: &Path) -> Result<PathBuf> {
     let Some(name) = target.file_name() else {
         return Err(Error::argument(format!("{} does not name a file", target.display())));
     };

@@ -1,8 +1,6 @@
 //! `exp` and what is made of it, without a branch, so that loops over them become vector code.
 
-/// Added to and subtracted from a float of small magnitude, it rounds to the nearest integer, ties
-/// to even; the integer is then in the low bits: 1.5 * 2^23.
-const ROUNDER: f32 = 12_582_912.0;
+use crate::simd::ROUNDER;
 
 /// ln 2 in two parts. The first has nine bits, so that its product with an exponent is exact.
 const LN_2_HIGH: f32 = 355.0 / 512.0;
@@ -12,6 +10,7 @@ const LN_2_LOW: f32 = (std::f64::consts::LN_2 - 355.0 / 512.0) as f32;
 /// ends where the rest is below a tenth of the last bit. For `|x|` up to some thousands.
 #[inline(always)]
 fn reduced(x: f32) -> (i32, f32) {
+    // The nearest integer is in the low bits too.
     let shifted = x * std::f32::consts::LOG2_E + ROUNDER;
     let n = shifted - ROUNDER;
     let r = (x - n * LN_2_HIGH) - n * LN_2_LOW;

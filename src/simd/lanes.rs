@@ -9,7 +9,7 @@ use super::registers::Register;
 
 /// Added to and subtracted from a float of magnitude below 2^22, it rounds to the nearest integer,
 /// ties to even: 1.5 * 2^23, where the unit in the last place is one.
-pub(super) const ROUNDER: f32 = 12_582_912.0;
+pub const ROUNDER: f32 = 12_582_912.0;
 
 /// Below this magnitude [`Lanes::round_clamped`] and [`nearest_int`] agree: 2^22.
 pub const ROUND_LIMIT: f32 = 4_194_304.0;

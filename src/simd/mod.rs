@@ -11,7 +11,7 @@ pub mod tiles;
 
 use std::fmt;
 
-pub use lanes::{nearest_int, Lanes, ROUND_LIMIT};
+pub use lanes::{nearest_int, Lanes, ROUNDER, ROUND_LIMIT};
 
 use lanes::Registers;
 
