@@ -51,6 +51,8 @@ fn weights(format: Format, n_in: usize, n_out: usize, rng: &mut ChaCha8Rng) -> (
 fn rounded(activations: Activations, row: &[f32]) -> Vec<f64> {
     let (part, max) = match activations {
         Activations::Float => return row.iter().map(|&x| f64::from(x)).collect(),
+        Activations::Pairs => return row.iter().map(|&x| bf16::from_f32(x).to_f64()).collect(),
+        Activations::Bytes => (32, 127.0),
         Activations::Wide => (row.len(), 32767.0),
         Activations::Levels { .. } => (256, 127.0),
     };
@@ -70,10 +72,10 @@ fn rounded(activations: Activations, row: &[f32]) -> Vec<f64> {
 fn product(machine: Machine, format: Format, bytes: &[u8], x: &[f32], n_in: usize) -> Vec<f32> {
     let matrix = Matrix::new(format, bytes, n_in);
     let (n_out, n_tokens) = (matrix.n_out(), x.len() / n_in);
-    let row_bytes = format.activations().row_bytes(n_in);
+    let row_bytes = format.activations(machine).row_bytes(n_in);
     let mut prepared = vec![0u8; n_tokens * row_bytes];
     for (row, out) in x.chunks_exact(n_in).zip(prepared.chunks_exact_mut(row_bytes)) {
-        format.activations().prepare(machine, row, out);
+        format.activations(machine).prepare(machine, row, out);
     }
     let mut y = vec![f32::NAN; n_out * n_tokens];
     multiply(
@@ -122,7 +124,7 @@ fn products_of(machine: Machine) {
             let y = product(machine, format, &bytes, &x, n_in);
             let mut worst = 0f64;
             for (t, row) in x.chunks_exact(n_in).enumerate() {
-                let row = rounded(format.activations(), row);
+                let row = rounded(format.activations(machine), row);
                 for (i, w) in worth.chunks_exact(n_in).enumerate() {
                     let terms = w.iter().zip(&row).map(|(&w, a)| f64::from(w) * a);
                     let (sum, size) = terms.fold((0.0, 0.0), |(s, m), x| (s + x, m + x.abs()));

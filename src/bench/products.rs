@@ -32,6 +32,7 @@ pub struct ProductSpeed {
 enum ArithmeticName {
     Int8,
     Int16,
+    BF16,
     Float,
 }
 
@@ -72,7 +73,7 @@ pub(super) fn measure(
             tensor: tensor.name.clone(),
             n_tokens,
             multiply_adds_per_s: multiply_adds / best,
-            arithmetic: format.arithmetic(),
+            arithmetic: format.arithmetic(machine),
         })
     };
     largest.into_iter().filter_map(speed).collect()
@@ -87,7 +88,7 @@ fn seconds(
     n_threads: usize,
 ) -> f64 {
     let row: Vec<f32> = (0..n_in).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
-    let activations = matrix.activations();
+    let activations = matrix.activations(machine);
     let row_bytes = activations.row_bytes(n_in);
     // Memory of numbers, for the alignment of their bytes.
     let mut memory = vec![0u64; (row_bytes * n_tokens).div_ceil(8)];

@@ -17,7 +17,7 @@ use super::pool::{pool_segments, SegmentPool};
 use super::product::{self, Products};
 use super::tensors::{MappedTensors, StateTensors};
 use super::{Device, TensorType};
-use crate::matmul::{Format, TILE_TOKENS};
+use crate::matmul::{Format, Machine, TILE_TOKENS};
 use crate::rowwise::Rows;
 use crate::shape::Shape;
 
@@ -178,7 +178,8 @@ impl Graph {
     pub(super) fn own_product(&mut self, w: Node, rows: Rows<Node>, format: Format) -> Node {
         let ([n_in, n_out, ..], n) = (self.ne(w), self.ne(rows.x())[1]);
         assert_eq!(self.n_cols(&rows), n_in, "product of {:?}", self.ne(w));
-        let x = self.activations(rows, format.activations());
+        let machine = Machine::detect().expect("formats are those of a machine");
+        let x = self.activations(rows, format.activations(machine));
         let data = product::user_data(format);
         // SAFETY: `product` gets exactly what its contract names: contiguous matrices of these
         // sizes and the format.

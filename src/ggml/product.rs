@@ -74,7 +74,7 @@ pub(super) unsafe extern "C" fn product(
         let n = (*dst).ne[1] as usize;
         let bytes = n_in / format.block_len() * format.block_bytes() * n_out;
         let matrix = Matrix::new(format, slice::from_raw_parts(w.data.cast(), bytes), n_in);
-        let size = n * format.activations().row_bytes(n_in);
+        let size = n * format.activations(machine).row_bytes(n_in);
         let activations = slice::from_raw_parts(x.data.cast::<u8>(), size);
         let y = (*dst).data.cast::<f32>();
         let rows = matrix.share(ith as usize, nth as usize);

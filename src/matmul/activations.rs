@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Machine;
-use crate::simd::tiles::{LevelsRow, SUPERBLOCK};
+use crate::simd::tiles::{BytesRow, LevelsRow, SUPERBLOCK, WIDE_BLOCK};
 
 /// Rows begin at multiples of this many bytes.
 const ALIGN: usize = 64;
@@ -14,8 +14,13 @@ const ALIGN: usize = 64;
 pub enum Activations {
     /// f32 as they are.
     Float,
+    /// `[n] bf16`, and a zero after an odd number.
+    Pairs,
     /// `[n] i16 | scale f32`: the largest magnitude of the row is 32767.
     Wide,
+    /// `[n] i8 | scales [n / 32] f32 | offsets [n / 32] i32`: the largest magnitude of each 32 is
+    /// 127, an offset -128 times their sum.
+    Bytes,
     /// `[n] i8 | scales [n / 256] f32 | sums [n / block] i16`: the largest magnitude of each 256
     /// is 127.
     Levels {
@@ -29,6 +34,8 @@ impl Activations {
     pub const fn row_bytes(self, n: usize) -> usize {
         match self {
             Self::Float => 4 * n,
+            Self::Pairs => (2 * n.next_multiple_of(2)).next_multiple_of(ALIGN),
+            Self::Bytes => (n + n / WIDE_BLOCK * 8).next_multiple_of(ALIGN),
             Self::Wide => (2 * n + 4).next_multiple_of(ALIGN),
             Self::Levels { block } => {
                 (n + n / SUPERBLOCK * 4 + n / block * 2).next_multiple_of(ALIGN)
@@ -43,6 +50,25 @@ impl Activations {
         assert_eq!(out.len(), self.row_bytes(n), "bytes of {n} activations");
         match self {
             Self::Float => out.copy_from_slice(bytemuck::cast_slice(row)),
+            Self::Pairs => {
+                let out: &mut [u16] = bytemuck::cast_slice_mut(out);
+                machine.round_pairs(row, &mut out[..n]);
+                out[n..].fill(0);
+            }
+            Self::Bytes => {
+                assert!(n.is_multiple_of(WIDE_BLOCK), "{n} activations");
+                let (quants, rest) = out.split_at_mut(n);
+                let (scales, rest) = rest.split_at_mut(n / WIDE_BLOCK * 4);
+                let quants: &mut [i8] = bytemuck::cast_slice_mut(quants);
+                let scales: &mut [f32] = bytemuck::cast_slice_mut(scales);
+                let offsets = bytemuck::cast_slice_mut(&mut rest[..n / WIDE_BLOCK * 4]);
+                let parts = row.chunks_exact(WIDE_BLOCK).zip(quants.chunks_exact_mut(WIDE_BLOCK));
+                for ((row, quants), (scale, offset)) in parts.zip(scales.iter_mut().zip(offsets)) {
+                    let sum;
+                    (*scale, sum) = machine.round_bytes(row, quants);
+                    *offset = -128 * sum;
+                }
+            }
             Self::Wide => {
                 let (quants, rest) = out.split_at_mut(2 * n);
                 let scale = machine.round_wide(row, bytemuck::cast_slice_mut(quants));
@@ -87,6 +113,20 @@ impl LevelsRow<'_> {
             scales: &self.scales[cols.start / SUPERBLOCK..cols.end / SUPERBLOCK],
             sums: &self.sums[cols.start / blocks..cols.end / blocks],
         }
+    }
+}
+
+/// `cols` of a prepared row of `n` values.
+pub(super) fn bytes_row(row: &[u8], n: usize, cols: Range<usize>) -> BytesRow<'_> {
+    let (quants, rest) = row.split_at(n);
+    let (scales, rest) = rest.split_at(n / WIDE_BLOCK * 4);
+    let (scales, offsets): (&[f32], &[i32]) =
+        (bytemuck::cast_slice(scales), bytemuck::cast_slice(&rest[..scales.len()]));
+    let blocks = cols.start / WIDE_BLOCK..cols.end / WIDE_BLOCK;
+    BytesRow {
+        quants: bytemuck::cast_slice(&quants[cols]),
+        scales: &scales[blocks.clone()],
+        offsets: &offsets[blocks],
     }
 }
 

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use super::decode::{bits, half, superblock};
 use super::panels::Panels;
-use super::{Format, Machine, Matrix, PANEL_ROWS};
-use crate::simd::tiles::{LevelsPanels, LevelsShape, WidePanels, SUPERBLOCK, WIDE_BLOCK};
+use super::{Activations, Format, Machine, Matrix, PANEL_ROWS};
+use crate::simd::tiles::{
+    BytesPanels, LevelsPanels, LevelsShape, WidePanels, SUPERBLOCK, WIDE_BLOCK,
+};
 
 /// Memory for panels, to be used again for the next.
 #[derive(Debug, Default)]
@@ -15,7 +17,9 @@ pub struct Scratch {
     mins: Vec<i16>,
     d: Vec<f32>,
     d_min: Vec<f32>,
+    bytes: Vec<u8>,
     wide: Vec<i16>,
+    pairs: Vec<u16>,
     floats: Vec<f32>,
 }
 
@@ -42,10 +46,13 @@ pub(super) fn fill<'a>(
             std::array::from_fn(row)
         })
         .collect();
-    match format.levels() {
-        Some(shape) => Panels::Levels(shape, levels(machine, format, shape, &panels, scratch)),
-        None if format == Format::Q8_0 => Panels::Wide(wide(machine, &panels, scratch)),
-        None => Panels::Float(floats(machine, format, &panels, cols.len(), scratch)),
+    let n_cols = cols.len();
+    match (format.levels(), format.activations(machine)) {
+        (Some(shape), _) => Panels::Levels(shape, levels(machine, format, shape, &panels, scratch)),
+        (None, Activations::Bytes) => Panels::Bytes(signed_bytes(machine, &panels, scratch)),
+        (None, Activations::Wide) => Panels::Wide(wide(machine, &panels, scratch)),
+        (None, Activations::Pairs) => Panels::Pairs(pairs(machine, &panels, n_cols, scratch)),
+        (None, _) => Panels::Float(floats(machine, format, &panels, n_cols, scratch)),
     }
 }
 
@@ -89,6 +96,25 @@ fn levels<'a>(
         d_min.copy_from_slice(&machine.halves(&halves[1]));
     }
     LevelsPanels { levels, scales, mins, d, d_min }
+}
+
+fn signed_bytes<'a>(
+    machine: Machine,
+    panels: &[Rows<'_>],
+    scratch: &'a mut Scratch,
+) -> BytesPanels<'a> {
+    let block_bytes = Format::Q8_0.block_bytes();
+    let n = panels.len() * (panels[0][0].len() / block_bytes);
+    let weights = aligned(&mut scratch.bytes, n * PANEL_ROWS * WIDE_BLOCK);
+    let d = aligned(&mut scratch.d, n * PANEL_ROWS);
+    let parts = weights.chunks_exact_mut(PANEL_ROWS * WIDE_BLOCK);
+    let parts = parts.zip(d.chunks_exact_mut(PANEL_ROWS));
+    for (blocks, (weights, d)) in blocks(panels, block_bytes).zip(parts) {
+        // d f16 | weights 32
+        d.copy_from_slice(&machine.halves(&blocks.map(half)));
+        machine.unpack_bytes(blocks.map(|block| &block[2..]), weights);
+    }
+    BytesPanels { weights, d }
 }
 
 fn wide<'a>(machine: Machine, panels: &[Rows<'_>], scratch: &'a mut Scratch) -> WidePanels<'a> {
@@ -154,6 +180,31 @@ fn float_panel(machine: Machine, format: Format, rows: Rows<'_>, panel: &mut [f3
             *out = value(format, &row[(done + col) * bytes..][..bytes]);
         }
     }
+}
+
+/// An odd number of columns gets another one of zeros.
+fn pairs<'a>(
+    machine: Machine,
+    panels: &[Rows<'_>],
+    n_cols: usize,
+    scratch: &'a mut Scratch,
+) -> &'a [u16] {
+    let size = n_cols.next_multiple_of(2) * PANEL_ROWS;
+    let memory = aligned(&mut scratch.pairs, panels.len() * size);
+    for (&rows, panel) in panels.iter().zip(memory.chunks_exact_mut(size)) {
+        let done = n_cols / 16 * 16;
+        let (whole, rest) = panel.split_at_mut(done * PANEL_ROWS);
+        for (i, out) in whole.chunks_exact_mut(16 * PANEL_ROWS).enumerate() {
+            machine.unpack_pairs(rows.map(|row| &row[32 * i..]), out);
+        }
+        for (pair, out) in rest.chunks_exact_mut(2 * PANEL_ROWS).enumerate() {
+            for (out, row) in out.chunks_exact_mut(2).zip(rows) {
+                let mut values = row[2 * (done + 2 * pair)..].chunks_exact(2).map(half);
+                out.fill_with(|| values.next().unwrap_or(0));
+            }
+        }
+    }
+    memory
 }
 
 /// One weight of a float format.

@@ -60,20 +60,24 @@ impl Format {
     ];
 
     /// What the activations must be brought to.
-    pub const fn activations(self) -> Activations {
-        match self.levels() {
-            Some(shape) => Activations::Levels { block: shape.block() },
-            None if matches!(self, Self::Q8_0) => Activations::Wide,
-            None => Activations::Float,
+    pub fn activations(self, machine: Machine) -> Activations {
+        match self {
+            Self::Q8_0 if machine.has_bytes() => Activations::Bytes,
+            Self::Q8_0 => Activations::Wide,
+            Self::BF16 if machine.has_pairs() => Activations::Pairs,
+            Self::F32 | Self::F16 | Self::BF16 => Activations::Float,
+            Self::Q2K | Self::Q3K | Self::Q6K => Activations::Levels { block: 16 },
+            Self::Q4K | Self::Q5K => Activations::Levels { block: 32 },
         }
     }
 
     /// What its products compute with.
-    pub const fn arithmetic(self) -> Arithmetic {
-        match self.activations() {
+    pub fn arithmetic(self, machine: Machine) -> Arithmetic {
+        match self.activations(machine) {
             Activations::Float => Arithmetic::Float,
+            Activations::Pairs => Arithmetic::BF16,
             Activations::Wide => Arithmetic::Int16,
-            Activations::Levels { .. } => Arithmetic::Int8,
+            Activations::Bytes | Activations::Levels { .. } => Arithmetic::Int8,
         }
     }
 
@@ -134,8 +138,8 @@ impl<'a> Matrix<'a> {
     }
 
     /// What its activations must be brought to.
-    pub fn activations(&self) -> Activations {
-        self.format.activations()
+    pub fn activations(&self, machine: Machine) -> Activations {
+        self.format.activations(machine)
     }
 
     /// Number of rows.
@@ -180,8 +184,7 @@ pub fn multiply(
     scratch: &mut Scratch,
     receive: impl FnMut(usize, usize, &[f32], bool),
 ) {
-    let layout = matrix.format.activations();
-    let row_bytes = layout.row_bytes(matrix.n_in);
+    let row_bytes = matrix.activations(machine).row_bytes(matrix.n_in);
     assert!(n_tokens.is_multiple_of(TILE_TOKENS), "{n_tokens} tokens");
     assert!(rows.start.is_multiple_of(PANEL_ROWS) && rows.end <= matrix.n_out(), "rows {rows:?}");
     assert_eq!(activations.len(), n_tokens * row_bytes, "activations of {n_tokens} tokens");

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::activations::{levels_row, wide_row};
+use super::activations::{bytes_row, levels_row, wide_row};
 use super::fill::fill;
-use super::{Format, Machine, Matrix, Scratch, PANEL_ROWS, TILE_TOKENS};
-use crate::simd::tiles::{LevelsPanels, LevelsShape, WidePanels};
+use super::{Activations, Machine, Matrix, Scratch, PANEL_ROWS, TILE_TOKENS};
+use crate::simd::tiles::{BytesPanels, LevelsPanels, LevelsShape, WidePanels};
 
 /// Bytes of a panel: with a tile of activations it then fits the first-level cache, or nearly.
 const PANEL_BYTES: usize = 64 << 10;
@@ -24,7 +24,7 @@ pub(super) fn multiply(
     mut receive: impl FnMut(usize, usize, &[f32], bool),
 ) {
     let n_in = matrix.n_in;
-    let panel_cols = PANEL_BYTES / (PANEL_ROWS * weight_bytes(matrix.format));
+    let panel_cols = PANEL_BYTES / (PANEL_ROWS * weight_bytes(matrix.activations(machine)));
     let at_once = GROUP_BYTES / PANEL_BYTES;
     let mut sums = vec![0.0; at_once * TILE_TOKENS * PANEL_ROWS];
     for first in rows.clone().step_by(at_once * PANEL_ROWS) {
@@ -46,19 +46,21 @@ pub(super) fn multiply(
     }
 }
 
-/// Bytes of a weight in a panel.
-fn weight_bytes(format: Format) -> usize {
-    match format {
-        Format::F32 | Format::F16 | Format::BF16 => 4,
-        Format::Q8_0 => 2,
-        Format::Q2K | Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K => 1,
+/// Bytes of a weight in the panels that meet such activations.
+fn weight_bytes(activations: Activations) -> usize {
+    match activations {
+        Activations::Float => 4,
+        Activations::Wide | Activations::Pairs => 2,
+        Activations::Bytes | Activations::Levels { .. } => 1,
     }
 }
 
 /// Some columns of a few times sixteen rows.
 pub(super) enum Panels<'a> {
     Levels(LevelsShape, LevelsPanels<'a>),
+    Bytes(BytesPanels<'a>),
     Wide(WidePanels<'a>),
+    Pairs(&'a [u16]),
     Float(&'a [f32]),
 }
 
@@ -76,6 +78,15 @@ impl Panels<'_> {
             Self::Levels(shape, panels) => {
                 let rows = tokens.map(|token| levels_row(token, n_in, shape.block()).part(&cols));
                 machine.levels(shape, panels, rows, sums);
+            }
+            Self::Bytes(panels) => {
+                let rows = tokens.map(|token| bytes_row(token, n_in, cols.clone()));
+                machine.bytes(panels, rows, sums);
+            }
+            Self::Pairs(panels) => {
+                let cols = cols.start..cols.end.next_multiple_of(2);
+                let row = |token| &bytemuck::cast_slice::<u8, u16>(token)[cols.clone()];
+                machine.pairs(panels, tokens.map(row), sums);
             }
             Self::Wide(panels) => {
                 let rows = tokens.map(|token| wide_row(token, n_in));

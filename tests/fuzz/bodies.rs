@@ -227,8 +227,8 @@ fn multiply(ty: TensorType, bytes: &[u8]) {
     let n_in = format.block_len().max(32);
     let row_bytes = n_in / format.block_len() * format.block_bytes();
     let matrix = Matrix::new(format, &bytes[..bytes.len() / row_bytes * row_bytes], n_in);
-    let mut row = vec![0; matrix.activations().row_bytes(n_in)];
-    matrix.activations().prepare(machine, &vec![1.0; n_in], &mut row);
+    let mut row = vec![0; matrix.activations(machine).row_bytes(n_in)];
+    matrix.activations(machine).prepare(machine, &vec![1.0; n_in], &mut row);
     let (tokens, rows) = (row.repeat(TILE_TOKENS), 0..matrix.n_out());
     let mut n = 0;
     let receive = |_: usize, _: usize, sums: &[f32], _: bool| n += sums.len();

@@ -3,11 +3,12 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::dpwssd::dpwssd;
+use super::dot::{dpbf16, dpwssd};
 use super::{Arithmetic, Set, TileMachine};
 
 impl TileMachine {
-    /// Does `n` rounds of the multiply-adds of `arithmetic` and says how many that were.
+    /// Does `n` rounds of the multiply-adds of `arithmetic` and says how many that were: none if
+    /// the processor has no such instruction.
     pub fn multiply_adds(self, arithmetic: Arithmetic, n: usize) -> u64 {
         // SAFETY: `self` says what the processor has.
         let a_round = unsafe {
@@ -15,9 +16,11 @@ impl TileMachine {
                 (Set::Avx2, Arithmetic::Int8) => int8(n),
                 (Set::Avx2, Arithmetic::Int16) => int16(n),
                 (Set::Avx2, Arithmetic::Float) => float(n),
-                (Set::Vnni, Arithmetic::Int8) => int8_vnni(n),
-                (Set::Vnni, Arithmetic::Int16) => int16_vnni(n),
-                (Set::Vnni, Arithmetic::Float) => float_512(n),
+                (Set::Avx2 | Set::Vnni, Arithmetic::BF16) => return 0,
+                (Set::Bf16, Arithmetic::BF16) => bf16(n),
+                (Set::Vnni | Set::Bf16, Arithmetic::Int8) => int8_vnni(n),
+                (Set::Vnni | Set::Bf16, Arithmetic::Int16) => int16_vnni(n),
+                (Set::Vnni | Set::Bf16, Arithmetic::Float) => float_512(n),
             }
         };
         a_round * n as u64
@@ -81,6 +84,15 @@ fn int8_vnni(n: usize) -> u64 {
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn int16_vnni(n: usize) -> u64 {
     rounds!(n, zmm_reg, _mm512_setzero_si512(), |sum, a, b| dpwssd(sum, a, b));
+    32 * SUMS as u64
+}
+
+/// BF16 times BF16, added up in f32.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn bf16(n: usize) -> u64 {
+    rounds!(n, zmm_reg, _mm512_setzero_si512(), |sum, a, b| {
+        _mm512_castps_si512(dpbf16(_mm512_castsi512_ps(sum), a, b))
+    });
     32 * SUMS as u64
 }
 

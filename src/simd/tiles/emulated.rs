@@ -1,5 +1,5 @@
 //! What the AVX-512 instructions of [`vnni`](super::vnni) do, written down lane by lane, and that
-//! file's products held against those of AVX2.
+//! file's products held against those of AVX2 or plain sums.
 
 // The names are those that the processor's maker gave.
 #![allow(non_camel_case_types)]
@@ -100,26 +100,55 @@ pub(super) fn dpwssd(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
     zip(sum, products, i32::wrapping_add)
 }
 
+/// Each lane of `sum` plus the two products of the BF16 halves of `a` and `b`.
+pub(super) fn dpbf16(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
+    let halves = |lane: i32| [lane << 16, lane & !0xffff].map(|bits| f32::from_bits(bits as u32));
+    let products = zip(a, b, |a, b| {
+        let ([a0, a1], [b0, b1]) = (halves(a), halves(b));
+        [a0 * b0, a1 * b1]
+    });
+    zip(sum, products, |sum, [low, high]| sum + high + low)
+}
+
 mod tests {
+    use half::bf16;
     use rand::{Rng, RngCore, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
     use crate::simd::tiles::{
-        LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine, WidePanels, PANEL_ROWS, SUPERBLOCK,
-        TILE_TOKENS, WIDE_BLOCK,
+        BytesPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine, PANEL_ROWS,
+        SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
     };
 
-    const N_PANELS: usize = 2;
+    /// Two at a time and one alone.
+    const N_PANELS: usize = 3;
 
-    /// Sums by both sets of instructions; `None` where there is no AVX2 to compare with.
+    /// Sums `[token][panel][row]` by a set of instructions.
+    fn sums_of(set: Set, run: impl Fn(TileMachine, &mut [f32])) -> Vec<f32> {
+        let mut sums = vec![f32::NAN; N_PANELS * PANEL_ROWS * TILE_TOKENS];
+        run(TileMachine(set), &mut sums);
+        assert!(sums.iter().all(|sum| sum.is_finite()));
+        sums
+    }
+
+    /// Sums by AVX2 and by the file under test; `None` where there is no AVX2 to compare with.
     fn both(run: impl Fn(TileMachine, &mut [f32])) -> Option<[Vec<f32>; 2]> {
         TileMachine::detect()?;
-        Some([Set::Avx2, Set::Vnni].map(|set| {
-            let mut sums = vec![f32::NAN; N_PANELS * PANEL_ROWS * TILE_TOKENS];
-            run(TileMachine(set), &mut sums);
-            assert!(sums.iter().all(|sum| sum.is_finite()));
-            sums
-        }))
+        Some([Set::Avx2, Set::Vnni].map(|set| sums_of(set, &run)))
+    }
+
+    /// Sums `[token][panel][row]` of `weight(panel, row, k) * value(token, k)` for all k below `n`.
+    fn plain_sums(
+        n: usize,
+        weight: impl Fn(usize, usize, usize) -> f64,
+        value: impl Fn(usize, usize) -> f64,
+    ) -> Vec<f32> {
+        let places = (0..TILE_TOKENS * N_PANELS * PANEL_ROWS).map(|at| {
+            let (token, row) = (at / (N_PANELS * PANEL_ROWS), at % PANEL_ROWS);
+            let panel = at / PANEL_ROWS % N_PANELS;
+            (0..n).map(|k| weight(panel, row, k) * value(token, k)).sum::<f64>() as f32
+        });
+        places.collect()
     }
 
     /// Equal but for the last bits of what was added up.
@@ -188,19 +217,60 @@ mod tests {
     }
 
     #[test]
-    fn wide_rows_agree() {
+    fn rows_of_bytes_are_the_plain_sums() {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         for n in [1, 5] {
             let len = n * WIDE_BLOCK;
-            let weights: Vec<i16> =
-                (0..N_PANELS * PANEL_ROWS * len).map(|_| rng.random_range(-128..=127)).collect();
+            let mut weights = vec![0u8; N_PANELS * PANEL_ROWS * len];
+            rng.fill_bytes(&mut weights);
+            let mut quants: Vec<i8> =
+                (0..TILE_TOKENS * len).map(|_| rng.random_range(-127..=127)).collect();
+            // The largest sums that there can be, of either sign.
+            weights[..PANEL_ROWS * WIDE_BLOCK].fill(0);
+            quants[..WIDE_BLOCK].fill(-127);
             let d = floats(N_PANELS * n * PANEL_ROWS, &mut rng);
-            let row: Vec<i16> =
-                (0..TILE_TOKENS * len).map(|_| rng.random_range(-32767..=32767)).collect();
-            let rows = std::array::from_fn(|t| &row[t * len..][..len]);
-            let panels = WidePanels { weights: &weights, d: &d };
-            let sums = both(|machine, sums| machine.wide(panels, rows, sums));
-            sums.iter().for_each(|sums| assert_near(sums, &format!("{n}")));
+            let scales = floats(TILE_TOKENS * n, &mut rng);
+            let offsets: Vec<i32> = quants
+                .chunks_exact(WIDE_BLOCK)
+                .map(|block| -128 * block.iter().map(|&q| i32::from(q)).sum::<i32>())
+                .collect();
+            let rows = std::array::from_fn(|t| BytesRow {
+                quants: &quants[t * len..][..len],
+                scales: &scales[t * n..][..n],
+                offsets: &offsets[t * n..][..n],
+            });
+            let panels = BytesPanels { weights: &weights, d: &d };
+            let sums = sums_of(Set::Vnni, |machine, sums| machine.bytes(panels, rows, sums));
+            let weight = |panel: usize, row: usize, k: usize| {
+                let byte = weights[(panel * len + k / 4 * 4) * PANEL_ROWS + 4 * row + k % 4];
+                let d = d[(panel * n + k / WIDE_BLOCK) * PANEL_ROWS + row];
+                f64::from(d) * (f64::from(byte) - 128.0)
+            };
+            let value = |token: usize, k: usize| {
+                let scale = scales[token * n + k / WIDE_BLOCK];
+                f64::from(scale) * f64::from(quants[token * len + k])
+            };
+            assert_near(&[plain_sums(len, weight, value), sums], &format!("{n}"));
+        }
+    }
+
+    #[test]
+    fn pairs_are_the_plain_sums() {
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        for n in [2, 4, 258, 600] {
+            let halves = |n, rng: &mut ChaCha8Rng| -> Vec<u16> {
+                floats(n, rng).into_iter().map(|x| bf16::from_f32(x).to_bits()).collect()
+            };
+            let panels = halves(N_PANELS * PANEL_ROWS * n, &mut rng);
+            let row = halves(TILE_TOKENS * n, &mut rng);
+            let rows = std::array::from_fn(|t| &row[t * n..][..n]);
+            let sums = sums_of(Set::Bf16, |machine, sums| machine.pairs(&panels, rows, sums));
+            let worth = |bits: u16| bf16::from_bits(bits).to_f64();
+            let weight = |panel: usize, r: usize, k: usize| {
+                worth(panels[(panel * n + k / 2 * 2) * PANEL_ROWS + 2 * r + k % 2])
+            };
+            let value = |token: usize, k: usize| worth(row[token * n + k]);
+            assert_near(&[plain_sums(n, weight, value), sums], &format!("{n}"));
         }
     }
 

@@ -1,17 +1,19 @@
 //! Products of a panel of sixteen weight rows with rows of activations, four tokens at a time.
 //!
 //! A panel is a copy of sixteen rows in the order in which the registers want them; it is made once
-//! and meets every token of a chunk, so that the work of making it is spread over them. Three kinds
-//! of panels serve all tensor types:
+//! and meets every token of a chunk, so that the work of making it is spread over them. Five kinds
+//! of panels serve all tensor types; which one a type takes depends on the processor:
 //!
 //! ```text
 //! levels  u8 [superblock][step of 4 k][2][8 rows][4 k]   K-quants: u8 levels x i8 activations
+//! bytes   u8   [block][step of 4 k][2][8 rows][4 k]      Q8_0: weights + 128 x i8 activations
 //! wide    i16       [step of 2 k][2][8 rows][2 k]        Q8_0: i16 weights x i16 activations
+//! pairs   bf16      [step of 2 k][2][8 rows][2 k]        bf16: bf16 activations
 //! float   f32       [k][2][8 rows]                       f32, f16, bf16: f32 activations
 //! ```
 //!
 //! Integer sums are exact: levels are so small that a few products fit into 16 bits
-//! ([`LevelsShape`]), and the wide ones into 32.
+//! ([`LevelsShape`]), and all others into 32.
 
 #[cfg(not(target_arch = "x86_64"))]
 mod absent;
@@ -20,7 +22,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod ceiling;
 #[cfg(target_arch = "x86_64")]
-mod dpwssd;
+mod dot;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod emulated;
 #[cfg(target_arch = "x86_64")]
@@ -43,16 +45,18 @@ pub const TILE_TOKENS: usize = 4;
 /// Weights in a superblock of a K-quant.
 pub const SUPERBLOCK: usize = 256;
 
-/// Weights under one scale of the wide panel.
+/// Weights under one scale of a panel of bytes or wide numbers.
 pub const WIDE_BLOCK: usize = 32;
 
 /// What a product multiplies and adds with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
-    /// Bytes: K-quants.
+    /// Bytes: K-quants, and Q8_0 where a processor adds four products of bytes at once.
     Int8,
-    /// 16 bits: Q8_0.
+    /// 16 bits: Q8_0 elsewhere.
     Int16,
+    /// Products of BF16 added up in f32.
+    BF16,
     /// f32.
     Float,
 }
@@ -140,6 +144,26 @@ pub struct LevelsRow<'a> {
     pub sums: &'a [i16],
 }
 
+/// Panels of Q8_0 in bytes, one after the other: weight = `d (byte - 128)`.
+#[derive(Debug, Clone, Copy)]
+pub struct BytesPanels<'a> {
+    /// `[panel][k / 4][2][8][4]`
+    pub weights: &'a [u8],
+    /// `[panel][k / 32][16]`
+    pub d: &'a [f32],
+}
+
+/// Rows of i8 activations with a scale for each 32.
+#[derive(Debug, Clone, Copy)]
+pub struct BytesRow<'a> {
+    /// `[k]`, -127 to 127.
+    pub quants: &'a [i8],
+    /// `[k / 32]`
+    pub scales: &'a [f32],
+    /// `[k / 32]`: -128 times the sum of the quants.
+    pub offsets: &'a [i32],
+}
+
 /// Panels of i16 weights with a scale for each 32, one after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct WidePanels<'a> {
@@ -155,11 +179,13 @@ pub struct TileMachine(Set);
 
 /// Which instructions the products use; everything else uses AVX2.
 #[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Set {
     Avx2,
     /// AVX-512 with the products of bytes and of 16-bit numbers that add to a sum of 32 bits.
     Vnni,
+    /// And with those of BF16.
+    Bf16,
 }
 #[cfg(not(target_arch = "x86_64"))]
 type Set = std::convert::Infallible;
@@ -175,8 +201,25 @@ impl TileMachine {
         Self::candidates().into_iter().flatten().collect()
     }
 
+    /// Whether there are products of [`BytesPanels`], which are faster than those of
+    /// [`WidePanels`].
+    pub fn has_bytes(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 >= Set::Vnni;
+        #[cfg(not(target_arch = "x86_64"))]
+        match self.0 {}
+    }
+
+    /// Whether there are products of BF16.
+    pub fn has_pairs(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 >= Set::Bf16;
+        #[cfg(not(target_arch = "x86_64"))]
+        match self.0 {}
+    }
+
     #[cfg(target_arch = "x86_64")]
-    fn candidates() -> [Option<Self>; 2] {
+    fn candidates() -> [Option<Self>; 3] {
         let avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
@@ -184,7 +227,9 @@ impl TileMachine {
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vnni");
-        [avx2.then_some(Self(Set::Avx2)), vnni.then_some(Self(Set::Vnni))]
+        let bf16 = vnni && is_x86_feature_detected!("avx512bf16");
+        [(avx2, Set::Avx2), (vnni, Set::Vnni), (bf16, Set::Bf16)]
+            .map(|(there, set)| there.then_some(Self(set)))
     }
 
     #[cfg(not(target_arch = "x86_64"))]
@@ -199,6 +244,7 @@ impl fmt::Display for TileMachine {
         return f.pad(match self.0 {
             Set::Avx2 => "avx2",
             Set::Vnni => "avx512-vnni",
+            Set::Bf16 => "avx512-bf16",
         });
         #[cfg(not(target_arch = "x86_64"))]
         match self.0 {}

@@ -2,8 +2,8 @@
 
 use super::LevelsShape::{Block16Levels32, Block16Levels64, Block32Levels16, Block32Levels32};
 use super::{
-    avx2, vnni, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine, WidePanels, PANEL_ROWS,
-    SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
+    avx2, vnni, BytesPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine,
+    WidePanels, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
 };
 
 /// Sums of four rows of activations and a panel: `[token][row]`.
@@ -42,34 +42,75 @@ impl TileMachine {
             assert!(row.quants.len() == n * SUPERBLOCK && row.scales.len() == n);
             assert!(row.sums.len() == n * n_blocks);
         }
-        for index in 0..n_panels {
+        let panel = |index: usize| {
             let at = index * n;
             // Inside by the assertions: `at + n` superblocks are at most `n_panels n`.
-            let panel = Superblocks {
+            Superblocks {
                 levels: panels.levels[at * PANEL_ROWS * SUPERBLOCK..].as_ptr(),
                 scales: panels.scales[at * n_blocks * 2 * PANEL_ROWS..].as_ptr(),
                 mins: panels.mins[at * n_blocks * PANEL_ROWS..].as_ptr(),
                 d: panels.d[at * PANEL_ROWS..].as_ptr(),
                 d_min: panels.d_min[at * PANEL_ROWS..].as_ptr(),
-            };
-            // SAFETY: `self` says what the processor has; the assertions are the contract of the
-            // functions for these constants.
-            let tile = unsafe {
-                match (self.0, shape) {
-                    (Set::Avx2, Block32Levels16) => avx2::levels::<32, 8>(n, panel, &rows),
-                    (Set::Avx2, Block32Levels32) => avx2::levels::<32, 4>(n, panel, &rows),
-                    (Set::Avx2, Block16Levels32) => avx2::levels::<16, 4>(n, panel, &rows),
-                    (Set::Avx2, Block16Levels64) => avx2::levels::<16, 2>(n, panel, &rows),
-                    (Set::Vnni, Block32Levels16 | Block32Levels32) => {
-                        vnni::levels::<32>(n, panel, &rows)
-                    }
-                    (Set::Vnni, Block16Levels32 | Block16Levels64) => {
-                        vnni::levels::<16>(n, panel, &rows)
-                    }
+            }
+        };
+        // SAFETY: `self` says what the processor has; the assertions are the contract of the
+        // functions for these constants.
+        unsafe {
+            match (self.0, shape) {
+                (Set::Avx2, Block32Levels16) => {
+                    each(sums, panel, |panel| avx2::levels::<32, 8>(n, panel, &rows));
                 }
-            };
-            place(&tile, index, sums);
+                (Set::Avx2, Block32Levels32) => {
+                    each(sums, panel, |panel| avx2::levels::<32, 4>(n, panel, &rows));
+                }
+                (Set::Avx2, Block16Levels32) => {
+                    each(sums, panel, |panel| avx2::levels::<16, 4>(n, panel, &rows));
+                }
+                (Set::Avx2, Block16Levels64) => {
+                    each(sums, panel, |panel| avx2::levels::<16, 2>(n, panel, &rows));
+                }
+                (Set::Vnni | Set::Bf16, Block32Levels16 | Block32Levels32) => each_two(
+                    sums,
+                    panel,
+                    |panels| vnni::levels::<32, 2>(n, panels, &rows),
+                    |panel| vnni::levels::<32, 1>(n, panel, &rows),
+                ),
+                (Set::Vnni | Set::Bf16, Block16Levels32 | Block16Levels64) => each_two(
+                    sums,
+                    panel,
+                    |panels| vnni::levels::<16, 2>(n, panels, &rows),
+                    |panel| vnni::levels::<16, 1>(n, panel, &rows),
+                ),
+            }
         }
+    }
+
+    /// Sums over each of `panels` and four rows of i8 activations, into `sums`
+    /// `[token][panel][row]`. Panics unless all have the same number of blocks, and where there
+    /// [are no such products](Self::has_bytes).
+    pub fn bytes(self, panels: BytesPanels, rows: [BytesRow; TILE_TOKENS], sums: &mut [f32]) {
+        assert!(self.has_bytes(), "products of bytes on {self}");
+        let n = rows[0].scales.len();
+        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
+        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
+        assert!(panels.d.len() == n_panels * n * PANEL_ROWS);
+        assert!(panels.weights.len() == n_panels * n * PANEL_ROWS * WIDE_BLOCK);
+        for row in rows {
+            assert!(row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n);
+            assert!(row.offsets.len() == n);
+        }
+        let panel = |panel: usize| {
+            let weights = panels.weights[panel * n * PANEL_ROWS * WIDE_BLOCK..].as_ptr();
+            (weights, panels.d[panel * n * PANEL_ROWS..].as_ptr())
+        };
+        each_two(
+            sums,
+            panel,
+            // SAFETY: the processor has the instructions, as asserted; lengths are too.
+            |[a, b]| unsafe { vnni::bytes(n, [a.0, b.0], [a.1, b.1], &rows) },
+            // SAFETY: as above.
+            |[a]| unsafe { vnni::bytes(n, [a.0], [a.1], &rows) },
+        );
     }
 
     /// Sums over each of `panels` and four rows of i16 activations without their scales, into
@@ -82,18 +123,34 @@ impl TileMachine {
         assert!(panels.weights.len() == n_panels * n * PANEL_ROWS * WIDE_BLOCK);
         assert!(rows.iter().all(|row| row.len() == n * WIDE_BLOCK));
         let rows = rows.map(<[i16]>::as_ptr);
-        for panel in 0..n_panels {
+        let panel = |panel: usize| {
             let weights = panels.weights[panel * n * PANEL_ROWS * WIDE_BLOCK..].as_ptr();
-            let d = panels.d[panel * n * PANEL_ROWS..].as_ptr();
-            // SAFETY: `self` says what the processor has; lengths are asserted.
-            let tile = unsafe {
-                match self.0 {
-                    Set::Avx2 => avx2::wide(n, weights, d, rows),
-                    Set::Vnni => vnni::wide(n, weights, d, rows),
-                }
-            };
-            place(&tile, panel, sums);
-        }
+            (weights, panels.d[panel * n * PANEL_ROWS..].as_ptr())
+        };
+        // SAFETY: `self` says AVX2 and FMA; lengths are asserted.
+        each(sums, panel, |(weights, d)| unsafe { avx2::wide(n, weights, d, rows) });
+    }
+
+    /// Sums over each of the panels `[panel][k / 2][16][2]` of BF16 and four rows of BF16
+    /// activations, into `sums` `[token][panel][row]`. Panics unless all have the same length, an
+    /// even one, and where there [are no such products](Self::has_pairs).
+    pub fn pairs(self, panels: &[u16], rows: [&[u16]; TILE_TOKENS], sums: &mut [f32]) {
+        assert!(self.has_pairs(), "products of BF16 on {self}");
+        let n = rows[0].len() / 2;
+        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
+        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
+        assert!(panels.len() == n_panels * n * 2 * PANEL_ROWS);
+        assert!(rows.iter().all(|row| row.len() == 2 * n));
+        let rows = rows.map(<[u16]>::as_ptr);
+        let panel = |panel: usize| panels[panel * n * 2 * PANEL_ROWS..].as_ptr();
+        each_two(
+            sums,
+            panel,
+            // SAFETY: the processor has the instructions, as asserted; lengths are too.
+            |panels| unsafe { vnni::pairs(n, panels, rows) },
+            // SAFETY: as above.
+            |panel| unsafe { vnni::pairs(n, panel, rows) },
+        );
     }
 
     /// Sums over each of the float panels `[panel][k][16]` and four rows of activations, into
@@ -104,17 +161,44 @@ impl TileMachine {
         assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
         assert!(panels.len() == n_panels * n * PANEL_ROWS && rows.iter().all(|row| row.len() == n));
         let rows = rows.map(<[f32]>::as_ptr);
-        for panel in 0..n_panels {
-            let weights = panels[panel * n * PANEL_ROWS..].as_ptr();
-            // SAFETY: `self` says what the processor has; lengths are asserted.
-            let tile = unsafe {
-                match self.0 {
-                    Set::Avx2 => avx2::floats(n, weights, rows),
-                    Set::Vnni => vnni::floats(n, weights, rows),
-                }
-            };
-            place(&tile, panel, sums);
+        let panel = |panel: usize| panels[panel * n * PANEL_ROWS..].as_ptr();
+        // SAFETY: `self` says what the processor has; lengths are asserted.
+        unsafe {
+            match self.0 {
+                Set::Avx2 => each(sums, panel, |panel| avx2::floats(n, panel, rows)),
+                Set::Vnni | Set::Bf16 => each_two(
+                    sums,
+                    panel,
+                    |panels| vnni::floats::<2>(n, panels, rows),
+                    |panel| vnni::floats::<1>(n, panel, rows),
+                ),
+            }
         }
+    }
+}
+
+/// Panels one at a time.
+fn each<P>(sums: &mut [f32], panel: impl Fn(usize) -> P, product: impl Fn(P) -> Tile) {
+    for index in 0..sums.len() / (TILE_TOKENS * PANEL_ROWS) {
+        place(&product(panel(index)), index, sums);
+    }
+}
+
+/// Panels two at a time, and the last of an odd number alone.
+fn each_two<P>(
+    sums: &mut [f32],
+    panel: impl Fn(usize) -> P,
+    two: impl Fn([P; 2]) -> [Tile; 2],
+    one: impl Fn([P; 1]) -> [Tile; 1],
+) {
+    let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
+    for index in (0..n_panels / 2).map(|pair| 2 * pair) {
+        let tiles = two([panel(index), panel(index + 1)]);
+        place(&tiles[0], index, sums);
+        place(&tiles[1], index + 1, sums);
+    }
+    if n_panels % 2 == 1 {
+        place(&one([panel(n_panels - 1)])[0], n_panels - 1, sums);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{TileMachine, SUPERBLOCK};
+use super::{TileMachine, SUPERBLOCK, WIDE_BLOCK};
 
 impl TileMachine {
     /// Rounds a superblock of activations to whole numbers of magnitude 127 and adds up each
@@ -19,6 +19,29 @@ impl TileMachine {
             block_sums(quants, sums);
             scale
         }
+    }
+
+    /// Rounds a block of activations to whole numbers of magnitude 127; returns the scale as
+    /// [`round_levels`](Self::round_levels) does, and the sum of the numbers. Panics unless
+    /// both have 32.
+    pub fn round_bytes(self, row: &[f32], quants: &mut [i8]) -> (f32, i32) {
+        assert!(row.len() == WIDE_BLOCK && quants.len() == WIDE_BLOCK);
+        let mut sum = [0];
+        // SAFETY: `self` says AVX2; lengths are asserted.
+        let scale = unsafe {
+            let (inverse, scale) = scales(row, 127.0);
+            levels(row, inverse, quants);
+            block_sums(quants, &mut sum);
+            scale
+        };
+        (scale, sum[0].into())
+    }
+
+    /// Rounds a row of activations to BF16, ties to even. Panics unless both have the same length.
+    pub fn round_pairs(self, row: &[f32], out: &mut [u16]) {
+        assert!(row.len() == out.len());
+        // SAFETY: `self` says AVX2; lengths are asserted.
+        unsafe { pairs(row, out) }
     }
 
     /// Rounds a row of activations to whole numbers of magnitude 32767, scale as in
@@ -89,6 +112,36 @@ fn wide(row: &[f32], inverse: f32, quants: &mut [i16]) {
     }
 }
 
+#[target_feature(enable = "avx2")]
+fn pairs(row: &[f32], out: &mut [u16]) {
+    let whole = row.len() / 16 * 16;
+    for (row, out) in row.chunks_exact(16).zip(out.chunks_exact_mut(16)) {
+        let [a, b] = std::array::from_fn(|i| upper_half(&row[8 * i..8 * i + 8]));
+        let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a, b));
+        // SAFETY: the chunk has 16 values.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), packed) };
+    }
+    for (row, out) in row[whole..].iter().zip(&mut out[whole..]) {
+        *out = half::bf16::from_f32(*row).to_bits();
+    }
+}
+
+/// Eight floats to the bits of a BF16 each: the upper half, after half a unit of it was added, less
+/// one bit where the upper half is even. A NaN becomes one that no addition turns into infinity.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn upper_half(eight: &[f32]) -> __m256i {
+    let eight: &[f32; 8] = eight.try_into().expect("eight values");
+    // SAFETY: eight values can be read.
+    let x = unsafe { _mm256_loadu_ps(eight.as_ptr()) };
+    let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+    let bits = _mm256_castps_si256(x);
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+    let rounded = _mm256_srli_epi32::<16>(_mm256_add_epi32(bits, half));
+    _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), nan)
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 fn rounded(eight: &[f32], inverse: f32) -> __m256i {
@@ -101,7 +154,7 @@ fn rounded(eight: &[f32], inverse: f32) -> __m256i {
 /// Sums of the parts of `quants`, as many as there are `sums`: 16 or 32 values each.
 #[target_feature(enable = "avx2")]
 fn block_sums(quants: &[i8], sums: &mut [i16]) {
-    let per_half = sums.len() == SUPERBLOCK / 16;
+    let per_half = sums.len() == quants.len() / 16;
     for (i, quants) in quants.chunks_exact(32).enumerate() {
         // SAFETY: the chunk has 32 values.
         let quants = unsafe { _mm256_loadu_si256(quants.as_ptr().cast()) };

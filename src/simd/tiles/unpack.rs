@@ -56,13 +56,35 @@ impl TileMachine {
         unsafe { wide(rows, out.as_mut_ptr()) }
     }
 
+    /// One block of 32 of `BytesPanels::weights` from the signed bytes of each row. Panics unless a
+    /// row has 32 and `out` is the size of a block of a panel.
+    pub fn unpack_bytes(self, rows: [&[u8]; PANEL_ROWS], out: &mut [u8]) {
+        assert!(rows.iter().all(|row| row.len() == WIDE_BLOCK));
+        assert!(out.len() == PANEL_ROWS * WIDE_BLOCK);
+        // SAFETY: `self` says that the processor has AVX2; the assertions say that 32 bytes of
+        // each row can be read and eight times 64 written.
+        unsafe {
+            columns(rows, out.as_mut_ptr(), |row| {
+                _mm256_xor_si256(load(row), _mm256_set1_epi8(i8::MIN))
+            });
+        }
+    }
+
+    /// Sixteen columns of a panel of pairs from bf16 rows: `out` is `[8][16][2]`. Panics if a row
+    /// is shorter than sixteen.
+    pub fn unpack_pairs(self, rows: [&[u8]; PANEL_ROWS], out: &mut [u16]) {
+        assert!(out.len() == 16 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 32));
+        // SAFETY: as above.
+        unsafe { columns(rows, out.as_mut_ptr().cast(), |row| load(row)) }
+    }
+
     /// Eight columns of a float panel from f32 rows: `out` is `[8][16]`. Panics if a row is
     /// shorter than eight.
     pub fn unpack_f32(self, rows: [&[u8]; PANEL_ROWS], out: &mut [f32]) {
         assert!(out.len() == 8 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 32));
         // SAFETY: `self` says that the processor has AVX2; the assertion says that 32 bytes of
-        // each row can be read and eight times 16 values written.
-        unsafe { floats(rows, out.as_mut_ptr(), |p| load(p)) }
+        // each row can be read and eight times 64 written.
+        unsafe { columns(rows, out.as_mut_ptr().cast(), |p| load(p)) }
     }
 
     /// The same from bf16 rows.
@@ -70,7 +92,7 @@ impl TileMachine {
         assert!(out.len() == 8 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 16));
         // SAFETY: as above with 16 bytes of each row.
         unsafe {
-            floats(rows, out.as_mut_ptr(), |p| {
+            columns(rows, out.as_mut_ptr().cast(), |p| {
                 _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())))
             });
         }
@@ -81,7 +103,7 @@ impl TileMachine {
         assert!(out.len() == 8 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 16));
         // SAFETY: as above with 16 bytes of each row; `self` says F16C too.
         unsafe {
-            floats(rows, out.as_mut_ptr(), |p| {
+            columns(rows, out.as_mut_ptr().cast(), |p| {
                 _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())))
             });
         }
@@ -182,19 +204,19 @@ unsafe fn wide(rows: [&[u8]; PANEL_ROWS], out: *mut i16) {
 }
 
 /// # Safety
-/// AVX2 and what `load` needs; `load` may read the start of every row; `out` has room for 128
-/// values.
+/// AVX2 and what `load` needs; `load` may read the start of every row; `out` has room for 512
+/// bytes.
 #[target_feature(enable = "avx2,f16c")]
-unsafe fn floats(
+unsafe fn columns(
     rows: [&[u8]; PANEL_ROWS],
-    out: *mut f32,
+    out: *mut u8,
     load: impl Fn(*const u8) -> __m256i + Copy,
 ) {
     for half in 0..2 {
         let columns = transpose(std::array::from_fn(|row| load(rows[8 * half + row].as_ptr())));
         for (k, column) in columns.into_iter().enumerate() {
-            // SAFETY: per the contract; the largest offset is 16 * 7 + 8.
-            unsafe { _mm256_storeu_si256(out.add(16 * k + 8 * half).cast(), column) };
+            // SAFETY: per the contract; the largest offset is 64 * 7 + 32.
+            unsafe { _mm256_storeu_si256(out.add(64 * k + 32 * half).cast(), column) };
         }
     }
 }

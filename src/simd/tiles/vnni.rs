@@ -1,4 +1,6 @@
-//! The products for AVX-512 with VNNI: a register holds what four steps of a panel's sixteen rows want.
+//! The products for AVX-512 with VNNI, and where a processor has them with those of BF16: a register
+//! holds what a step of a panel's sixteen rows wants. Two panels at a time, because otherwise more
+//! operands have to be loaded than there are products.
 //!
 //! Integer sums of a sub-block are exact, as in the other set; they are scaled in f32 where that one
 //! scales whole numbers, so sums differ in their last bits.
@@ -14,139 +16,216 @@
 use std::arch::x86_64::*;
 
 #[cfg(not(test))]
-use super::dpwssd::dpwssd;
+use super::dot::{dpbf16, dpwssd};
 #[cfg(test)]
 use super::emulated::*;
 use super::products::{Superblocks, Tile};
-use super::{LevelsRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK};
+use super::{BytesRow, LevelsRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK};
 
-/// `BLOCK` weights a sub-block.
+/// `BLOCK` weights a sub-block; `P` panels share one reading of the tokens.
 ///
 /// # Safety
 /// AVX-512 with VNNI; every slice is as long as `n` superblocks want it.
 #[cfg_attr(not(test), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
-pub(super) unsafe fn levels<const BLOCK: usize>(
+pub(super) unsafe fn levels<const BLOCK: usize, const P: usize>(
     n: usize,
-    panel: Superblocks,
+    mut panels: [Superblocks; P],
     rows: &[LevelsRow; TILE_TOKENS],
-) -> Tile {
+) -> [Tile; P] {
     let n_blocks = SUPERBLOCK / BLOCK;
-    let Superblocks { levels: mut weights, mut scales, mut mins, d, d_min } = panel;
     let mut quants = rows.map(|row| row.quants.as_ptr());
     let mut quant_sums = rows.map(|row| row.sums.as_ptr());
-    let mut total = [_mm512_setzero_ps(); TILE_TOKENS];
+    let mut total = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
     for superblock in 0..n {
-        // SAFETY: sixteen scales for each superblock.
-        let (d, d_min) = unsafe {
-            let at = superblock * PANEL_ROWS;
-            (_mm512_loadu_ps(d.add(at)), _mm512_loadu_ps(d_min.add(at)))
-        };
-        let mut sums = [_mm512_setzero_ps(); TILE_TOKENS];
+        let mut d = [_mm512_setzero_ps(); P];
+        for p in 0..P {
+            // SAFETY: sixteen scales for each superblock.
+            d[p] = unsafe { _mm512_loadu_ps(panels[p].d.add(superblock * PANEL_ROWS)) };
+        }
+        let mut sums = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
         for _ in 0..n_blocks {
-            let mut products = [_mm512_setzero_si512(); TILE_TOKENS];
+            let mut products = [[_mm512_setzero_si512(); TILE_TOKENS]; P];
             for step in 0..BLOCK / 4 {
-                // SAFETY: 64 bytes of levels for each step of four weights.
-                let w = unsafe { _mm512_loadu_si512(weights.cast()) };
-                weights = weights.wrapping_add(64);
+                let mut w = [_mm512_setzero_si512(); P];
+                for p in 0..P {
+                    // SAFETY: 64 bytes of levels for each step of four weights.
+                    w[p] = unsafe { _mm512_loadu_si512(panels[p].levels.cast()) };
+                    panels[p].levels = panels[p].levels.wrapping_add(64);
+                }
                 for t in 0..TILE_TOKENS {
                     // SAFETY: four activations for each step.
                     let a = unsafe { broadcast(quants[t].wrapping_add(4 * step)) };
-                    products[t] = _mm512_dpbusd_epi32(products[t], w, a);
+                    for p in 0..P {
+                        products[p][t] = _mm512_dpbusd_epi32(products[p][t], w[p], a);
+                    }
                 }
             }
             quants = quants.map(|row| row.wrapping_add(BLOCK));
-            // SAFETY: a register of scales, each twice, for each sub-block.
-            let scale = unsafe { _mm512_loadu_si512(scales.cast()) };
-            scales = scales.wrapping_add(2 * PANEL_ROWS);
-            let scale = _mm512_cvtepi32_ps(_mm512_srai_epi32::<16>(scale));
-            let scale = _mm512_mul_ps(scale, d);
-            for t in 0..TILE_TOKENS {
-                sums[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[t]), scale, sums[t]);
+            for p in 0..P {
+                // SAFETY: a register of scales, each twice, for each sub-block.
+                let scale = unsafe { _mm512_loadu_si512(panels[p].scales.cast()) };
+                panels[p].scales = panels[p].scales.wrapping_add(2 * PANEL_ROWS);
+                let scale = _mm512_cvtepi32_ps(_mm512_srai_epi32::<16>(scale));
+                let scale = _mm512_mul_ps(scale, d[p]);
+                for t in 0..TILE_TOKENS {
+                    let products = _mm512_cvtepi32_ps(products[p][t]);
+                    sums[p][t] = _mm512_fmadd_ps(products, scale, sums[p][t]);
+                }
             }
         }
-        let mut min_sums = [_mm512_setzero_si512(); TILE_TOKENS];
+        let mut min_sums = [[_mm512_setzero_si512(); TILE_TOKENS]; P];
         for _ in 0..n_blocks / 2 {
-            // SAFETY: a register of minima for each pair of sub-blocks.
-            let min = unsafe { _mm512_loadu_si512(mins.cast()) };
-            mins = mins.wrapping_add(2 * PANEL_ROWS);
+            let mut min = [_mm512_setzero_si512(); P];
+            for p in 0..P {
+                // SAFETY: a register of minima for each pair of sub-blocks.
+                min[p] = unsafe { _mm512_loadu_si512(panels[p].mins.cast()) };
+                panels[p].mins = panels[p].mins.wrapping_add(2 * PANEL_ROWS);
+            }
             for t in 0..TILE_TOKENS {
                 // SAFETY: two sums, of 16 bits each, for each pair.
                 let a = unsafe { broadcast(quant_sums[t]) };
-                min_sums[t] = dpwssd(min_sums[t], min, a);
+                for p in 0..P {
+                    min_sums[p][t] = dpwssd(min_sums[p][t], min[p], a);
+                }
                 quant_sums[t] = quant_sums[t].wrapping_add(2);
             }
         }
-        for t in 0..TILE_TOKENS {
-            let a = _mm512_set1_ps(rows[t].scales[superblock]);
-            let sum = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(min_sums[t]), d_min, sums[t]);
-            total[t] = _mm512_fmadd_ps(sum, a, total[t]);
-        }
-    }
-    tile(total)
-}
-
-/// # Safety
-/// AVX-512 with VNNI; the panel and the rows have `n` blocks of 32.
-#[cfg_attr(not(test), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
-pub(super) unsafe fn wide(
-    n: usize,
-    mut weights: *const i16,
-    scales: *const f32,
-    mut rows: [*const i16; TILE_TOKENS],
-) -> Tile {
-    let mut total = [_mm512_setzero_ps(); TILE_TOKENS];
-    for block in 0..n {
-        let mut sums = [_mm512_setzero_si512(); TILE_TOKENS];
-        for step in 0..WIDE_BLOCK / 2 {
-            // SAFETY: 64 bytes of weights for each step of two.
-            let w = unsafe { _mm512_loadu_si512(weights.cast()) };
-            weights = weights.wrapping_add(2 * PANEL_ROWS);
+        for p in 0..P {
+            // SAFETY: sixteen scales for each superblock.
+            let d_min = unsafe { _mm512_loadu_ps(panels[p].d_min.add(superblock * PANEL_ROWS)) };
             for t in 0..TILE_TOKENS {
-                // SAFETY: two activations, of 16 bits each.
-                let a = unsafe { broadcast(rows[t].wrapping_add(2 * step)) };
-                sums[t] = dpwssd(sums[t], w, a);
+                let a = _mm512_set1_ps(rows[t].scales[superblock]);
+                let min_sums = _mm512_cvtepi32_ps(min_sums[p][t]);
+                let sum = _mm512_fnmadd_ps(min_sums, d_min, sums[p][t]);
+                total[p][t] = _mm512_fmadd_ps(sum, a, total[p][t]);
             }
         }
-        rows = rows.map(|row| row.wrapping_add(WIDE_BLOCK));
-        // SAFETY: sixteen scales for each block.
-        let d = unsafe { _mm512_loadu_ps(scales.add(block * PANEL_ROWS)) };
-        for t in 0..TILE_TOKENS {
-            total[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), d, total[t]);
-        }
     }
-    tile(total)
+    tiles(total)
 }
 
+/// `P` panels share one reading of the tokens.
+///
 /// # Safety
-/// AVX-512 with VNNI; the panel has `n` columns of sixteen, each row `n` values.
+/// AVX-512 with VNNI; the panels and the rows have `n` blocks of 32.
 #[cfg_attr(not(test), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
-pub(super) unsafe fn floats(n: usize, panel: *const f32, rows: [*const f32; TILE_TOKENS]) -> Tile {
-    /// Partial sums of this many products are rounded less often than one long sum.
-    const PART: usize = 256;
-    let mut total = [_mm512_setzero_ps(); TILE_TOKENS];
-    for start in (0..n).step_by(PART) {
-        let end = n.min(start + PART);
-        // Even and odd columns apart: a sum waits for the one before it.
-        let mut sums = [[_mm512_setzero_ps(); TILE_TOKENS]; 2];
-        let mut k = start;
-        while k < end {
-            for sums in &mut sums[..2.min(end - k)] {
-                // SAFETY: column k of the panel and value k of each row.
-                let (w, a): (_, [f32; TILE_TOKENS]) = unsafe {
-                    let w = _mm512_loadu_ps(panel.add(k * PANEL_ROWS));
-                    (w, std::array::from_fn(|t| rows[t].add(k).read()))
-                };
-                for t in 0..TILE_TOKENS {
-                    sums[t] = _mm512_fmadd_ps(w, _mm512_set1_ps(a[t]), sums[t]);
+pub(super) unsafe fn bytes<const P: usize>(
+    n: usize,
+    mut weights: [*const u8; P],
+    scales: [*const f32; P],
+    rows: &[BytesRow; TILE_TOKENS],
+) -> [Tile; P] {
+    let mut quants = rows.map(|row| row.quants.as_ptr());
+    let mut total = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
+    for block in 0..n {
+        // What the 128 added to every weight comes to is taken away before anything is added.
+        let offsets = rows.map(|row| _mm512_set1_epi32(row.offsets[block]));
+        let mut products = [offsets; P];
+        for step in 0..WIDE_BLOCK / 4 {
+            let mut w = [_mm512_setzero_si512(); P];
+            for p in 0..P {
+                // SAFETY: 64 bytes of weights for each step of four.
+                w[p] = unsafe { _mm512_loadu_si512(weights[p].cast()) };
+                weights[p] = weights[p].wrapping_add(64);
+            }
+            for t in 0..TILE_TOKENS {
+                // SAFETY: four activations for each step.
+                let a = unsafe { broadcast(quants[t].wrapping_add(4 * step)) };
+                for p in 0..P {
+                    products[p][t] = _mm512_dpbusd_epi32(products[p][t], w[p], a);
                 }
-                k += 1;
             }
         }
-        for t in 0..TILE_TOKENS {
-            total[t] = _mm512_add_ps(total[t], _mm512_add_ps(sums[0][t], sums[1][t]));
+        quants = quants.map(|row| row.wrapping_add(WIDE_BLOCK));
+        for p in 0..P {
+            // SAFETY: sixteen scales for each block.
+            let d = unsafe { _mm512_loadu_ps(scales[p].add(block * PANEL_ROWS)) };
+            for t in 0..TILE_TOKENS {
+                let scale = _mm512_mul_ps(d, _mm512_set1_ps(rows[t].scales[block]));
+                let products = _mm512_cvtepi32_ps(products[p][t]);
+                total[p][t] = _mm512_fmadd_ps(products, scale, total[p][t]);
+            }
         }
     }
-    tile(total)
+    tiles(total)
+}
+
+/// `P` panels share one reading of the tokens.
+///
+/// # Safety
+/// AVX-512 with VNNI; the panels have `n` columns of sixteen, each row `n` values.
+#[cfg_attr(not(test), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
+pub(super) unsafe fn floats<const P: usize>(
+    n: usize,
+    panels: [*const f32; P],
+    rows: [*const f32; TILE_TOKENS],
+) -> [Tile; P] {
+    let mut total = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
+    for start in (0..n).step_by(PART) {
+        let mut sums = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
+        for k in start..n.min(start + PART) {
+            let mut w = [_mm512_setzero_ps(); P];
+            for p in 0..P {
+                // SAFETY: column k of the panel.
+                w[p] = unsafe { _mm512_loadu_ps(panels[p].add(k * PANEL_ROWS)) };
+            }
+            for t in 0..TILE_TOKENS {
+                // SAFETY: value k of the row.
+                let a = _mm512_set1_ps(unsafe { rows[t].add(k).read() });
+                for p in 0..P {
+                    sums[p][t] = _mm512_fmadd_ps(w[p], a, sums[p][t]);
+                }
+            }
+        }
+        add(&mut total, sums);
+    }
+    tiles(total)
+}
+
+/// `P` panels share one reading of the tokens.
+///
+/// # Safety
+/// AVX-512 with products of BF16; the panels have `n` pairs of columns of sixteen, each row `n`
+/// pairs of values.
+#[cfg_attr(not(test), target_feature(enable = "avx512f,avx512bf16"))]
+pub(super) unsafe fn pairs<const P: usize>(
+    n: usize,
+    panels: [*const u16; P],
+    rows: [*const u16; TILE_TOKENS],
+) -> [Tile; P] {
+    let mut total = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
+    for start in (0..n).step_by(PART / 2) {
+        let mut sums = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
+        for k in start..n.min(start + PART / 2) {
+            let mut w = [_mm512_setzero_si512(); P];
+            for p in 0..P {
+                // SAFETY: pair k of the columns of the panel.
+                w[p] = unsafe { _mm512_loadu_si512(panels[p].add(k * 2 * PANEL_ROWS).cast()) };
+            }
+            for t in 0..TILE_TOKENS {
+                // SAFETY: pair k of the row.
+                let a = unsafe { broadcast(rows[t].add(2 * k)) };
+                for p in 0..P {
+                    sums[p][t] = dpbf16(sums[p][t], w[p], a);
+                }
+            }
+        }
+        add(&mut total, sums);
+    }
+    tiles(total)
+}
+
+/// Partial sums of this many products are rounded less often than one long sum.
+const PART: usize = 256;
+
+#[inline]
+#[cfg_attr(not(test), target_feature(enable = "avx512f"))]
+fn add<const P: usize>(total: &mut [[__m512; TILE_TOKENS]; P], sums: [[__m512; TILE_TOKENS]; P]) {
+    for p in 0..P {
+        for t in 0..TILE_TOKENS {
+            total[p][t] = _mm512_add_ps(total[p][t], sums[p][t]);
+        }
+    }
 }
 
 /// The same four bytes in all lanes.
@@ -162,11 +241,13 @@ unsafe fn broadcast<T>(from: *const T) -> __m512i {
 
 #[inline]
 #[cfg_attr(not(test), target_feature(enable = "avx512f"))]
-fn tile(sums: [__m512; TILE_TOKENS]) -> Tile {
-    let mut out = [[0.0; PANEL_ROWS]; TILE_TOKENS];
-    for (out, sum) in out.iter_mut().zip(sums) {
-        // SAFETY: there is room for sixteen values.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
+fn tiles<const P: usize>(sums: [[__m512; TILE_TOKENS]; P]) -> [Tile; P] {
+    let mut out = [[[0.0; PANEL_ROWS]; TILE_TOKENS]; P];
+    for (out, sums) in out.iter_mut().zip(sums) {
+        for (out, sum) in out.iter_mut().zip(sums) {
+            // SAFETY: there is room for sixteen values.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
+        }
     }
     out
 }

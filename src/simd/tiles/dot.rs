@@ -1,7 +1,8 @@
-//! One instruction that the compiler would make two of.
+//! Two instructions as the compiler should make them.
 
 use std::arch::asm;
-use std::arch::x86_64::__m512i;
+use std::arch::x86_64::*;
+use std::mem::transmute;
 
 /// Each lane of `sum` plus the two products of the 16-bit halves of `a` and `b`. Given the
 /// intrinsic, the compiler multiplies and adds apart where sums follow each other, which shortens
@@ -20,4 +21,13 @@ pub(super) fn dpwssd(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
         );
     }
     sum
+}
+
+/// Each lane of `sum` plus the two products of the BF16 halves of `a` and `b`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) fn dpbf16(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
+    // SAFETY: both types are 64 bytes of which any bits are a value.
+    let (a, b) = unsafe { (transmute::<__m512i, __m512bh>(a), transmute::<__m512i, __m512bh>(b)) };
+    _mm512_dpbf16_ps(sum, a, b)
 }
