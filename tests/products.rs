@@ -53,9 +53,23 @@ fn rounded(activations: Activations, row: &[f32]) -> Vec<f64> {
         Activations::Float => return row.iter().map(|&x| f64::from(x)).collect(),
         Activations::Pairs => return row.iter().map(|&x| bf16::from_f32(x).to_f64()).collect(),
         Activations::Bytes => (32, 127.0),
-        Activations::Wide => (row.len(), 32767.0),
+        Activations::Wide { largest } => (32, f64::from(largest)),
         Activations::Levels { .. } => (256, 127.0),
     };
+    in_whole_numbers(row, part, max)
+}
+
+/// Weights as the products take them: those of BF16 become whole numbers where there is no
+/// arithmetic for them.
+fn taken(format: Format, activations: Activations, row: &[f32]) -> Vec<f64> {
+    match (format, activations) {
+        (Format::BF16, Activations::Wide { largest }) => in_whole_numbers(row, 32, largest.into()),
+        _ => row.iter().map(|&w| f64::from(w)).collect(),
+    }
+}
+
+/// Multiples of a step, `max` of which are the largest magnitude of each `part`.
+fn in_whole_numbers(row: &[f32], part: usize, max: f64) -> Vec<f64> {
     let round = |part: &[f32]| -> Vec<f64> {
         let largest = part.iter().fold(0f32, |m, x| m.max(x.abs()));
         let inverse = max as f32 / largest;
@@ -123,10 +137,13 @@ fn products_of(machine: Machine) {
             x[n_in + 1] = 1e4;
             let y = product(machine, format, &bytes, &x, n_in);
             let mut worst = 0f64;
+            let activations = format.activations(machine);
+            let worth: Vec<Vec<f64>> =
+                worth.chunks_exact(n_in).map(|w| taken(format, activations, w)).collect();
             for (t, row) in x.chunks_exact(n_in).enumerate() {
-                let row = rounded(format.activations(machine), row);
-                for (i, w) in worth.chunks_exact(n_in).enumerate() {
-                    let terms = w.iter().zip(&row).map(|(&w, a)| f64::from(w) * a);
+                let row = rounded(activations, row);
+                for (i, w) in worth.iter().enumerate() {
+                    let terms = w.iter().zip(&row).map(|(w, a)| w * a);
                     let (sum, size) = terms.fold((0.0, 0.0), |(s, m), x| (s + x, m + x.abs()));
                     let error = (f64::from(y[t * n_out + i]) - sum).abs();
                     // Some hundred roundings of f32 on the way; levels carry the minimum too.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Machine;
-use crate::simd::tiles::{BytesRow, LevelsRow, SUPERBLOCK, WIDE_BLOCK};
+use crate::simd::tiles::{BytesRow, LevelsRow, WideRow, SUPERBLOCK, WIDE_BLOCK};
 
 /// Rows begin at multiples of this many bytes.
 const ALIGN: usize = 64;
@@ -16,8 +16,11 @@ pub enum Activations {
     Float,
     /// `[n] bf16`, and a zero after an odd number.
     Pairs,
-    /// `[n] i16 | scale f32`: the largest magnitude of the row is 32767.
-    Wide,
+    /// `[n] i16 | scales [n / 32] f32`, zeros after the last value of a block that is not whole.
+    Wide {
+        /// Magnitude of the largest value of each block.
+        largest: i16,
+    },
     /// `[n] i8 | scales [n / 32] f32 | offsets [n / 32] i32`: the largest magnitude of each 32 is
     /// 127, an offset -128 times their sum.
     Bytes,
@@ -36,7 +39,10 @@ impl Activations {
             Self::Float => 4 * n,
             Self::Pairs => (2 * n.next_multiple_of(2)).next_multiple_of(ALIGN),
             Self::Bytes => (n + n / WIDE_BLOCK * 8).next_multiple_of(ALIGN),
-            Self::Wide => (2 * n + 4).next_multiple_of(ALIGN),
+            Self::Wide { .. } => {
+                let n_blocks = n.div_ceil(WIDE_BLOCK);
+                (n_blocks * (2 * WIDE_BLOCK + 4)).next_multiple_of(ALIGN)
+            }
             Self::Levels { block } => {
                 (n + n / SUPERBLOCK * 4 + n / block * 2).next_multiple_of(ALIGN)
             }
@@ -69,10 +75,20 @@ impl Activations {
                     *offset = -128 * sum;
                 }
             }
-            Self::Wide => {
-                let (quants, rest) = out.split_at_mut(2 * n);
-                let scale = machine.round_wide(row, bytemuck::cast_slice_mut(quants));
-                rest[..4].copy_from_slice(&scale.to_ne_bytes());
+            Self::Wide { largest } => {
+                let (quants, scales) = out.split_at_mut(2 * n.next_multiple_of(WIDE_BLOCK));
+                let quants: &mut [i16] = bytemuck::cast_slice_mut(quants);
+                let scales: &mut [f32] = bytemuck::cast_slice_mut(scales);
+                let parts = row.chunks(WIDE_BLOCK).zip(quants.chunks_exact_mut(WIDE_BLOCK));
+                for ((row, quants), scale) in parts.zip(scales) {
+                    *scale = if row.len() == WIDE_BLOCK {
+                        machine.round_wide(row, largest, quants)
+                    } else {
+                        let mut whole = [0.0; WIDE_BLOCK];
+                        whole[..row.len()].copy_from_slice(row);
+                        machine.round_wide(&whole, largest, quants)
+                    };
+                }
             }
             Self::Levels { block } => {
                 assert!(n.is_multiple_of(SUPERBLOCK), "{n} activations");
@@ -130,8 +146,13 @@ pub(super) fn bytes_row(row: &[u8], n: usize, cols: Range<usize>) -> BytesRow<'_
     }
 }
 
-/// Values and scale of a prepared wide row of `n` values.
-pub(super) fn wide_row(row: &[u8], n: usize) -> (&[i16], f32) {
-    let (quants, rest) = row.split_at(2 * n);
-    (bytemuck::cast_slice(quants), f32::from_ne_bytes(rest[..4].try_into().expect("four bytes")))
+/// The blocks that `cols` covers of a prepared row of `n` values.
+pub(super) fn wide_row(row: &[u8], n: usize, cols: Range<usize>) -> WideRow<'_> {
+    let (quants, scales) = row.split_at(2 * n.next_multiple_of(WIDE_BLOCK));
+    let blocks = cols.start / WIDE_BLOCK..cols.end.div_ceil(WIDE_BLOCK);
+    let quants: &[i16] = bytemuck::cast_slice(quants);
+    WideRow {
+        quants: &quants[blocks.start * WIDE_BLOCK..blocks.end * WIDE_BLOCK],
+        scales: &bytemuck::cast_slice(scales)[blocks],
+    }
 }

@@ -50,7 +50,10 @@ pub(super) fn fill<'a>(
     match (format.levels(), format.activations(machine)) {
         (Some(shape), _) => Panels::Levels(shape, levels(machine, format, shape, &panels, scratch)),
         (None, Activations::Bytes) => Panels::Bytes(signed_bytes(machine, &panels, scratch)),
-        (None, Activations::Wide) => Panels::Wide(wide(machine, &panels, scratch)),
+        (None, Activations::Wide { largest }) if format == Format::BF16 => {
+            Panels::Wide(scaled(machine, largest, &panels, n_cols, scratch))
+        }
+        (None, Activations::Wide { .. }) => Panels::Wide(wide(machine, &panels, scratch)),
         (None, Activations::Pairs) => Panels::Pairs(pairs(machine, &panels, n_cols, scratch)),
         (None, _) => Panels::Float(floats(machine, format, &panels, n_cols, scratch)),
     }
@@ -128,6 +131,37 @@ fn wide<'a>(machine: Machine, panels: &[Rows<'_>], scratch: &'a mut Scratch) -> 
         // d f16 | weights 32
         d.copy_from_slice(&machine.halves(&blocks.map(half)));
         machine.unpack_wide(blocks.map(|block| &block[2..]), weights);
+    }
+    WidePanels { weights, d }
+}
+
+/// Whole numbers with a scale for each 32 from bf16; columns of zeros fill the last block.
+fn scaled<'a>(
+    machine: Machine,
+    largest: i16,
+    panels: &[Rows<'_>],
+    n_cols: usize,
+    scratch: &'a mut Scratch,
+) -> WidePanels<'a> {
+    const BYTES: usize = 2 * WIDE_BLOCK;
+    let n = n_cols.div_ceil(WIDE_BLOCK);
+    let weights = aligned(&mut scratch.wide, panels.len() * n * PANEL_ROWS * WIDE_BLOCK);
+    let d = aligned(&mut scratch.d, panels.len() * n * PANEL_ROWS);
+    let mut parts =
+        weights.chunks_exact_mut(PANEL_ROWS * WIDE_BLOCK).zip(d.chunks_exact_mut(PANEL_ROWS));
+    for rows in panels {
+        for (block, (weights, d)) in (0..n).zip(parts.by_ref()) {
+            let rows = rows.map(|row| &row[block * BYTES..row.len().min((block + 1) * BYTES)]);
+            if rows[0].len() == BYTES {
+                machine.unpack_scaled(rows, largest, weights, d);
+            } else {
+                let mut whole = [[0; BYTES]; PANEL_ROWS];
+                for (whole, row) in whole.iter_mut().zip(rows) {
+                    whole[..row.len()].copy_from_slice(row);
+                }
+                machine.unpack_scaled(whole.each_ref().map(|row| &row[..]), largest, weights, d);
+            }
+        }
     }
     WidePanels { weights, d }
 }

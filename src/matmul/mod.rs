@@ -19,7 +19,13 @@ pub use fill::Scratch;
 pub use crate::simd::tiles::{Arithmetic, TileMachine as Machine, PANEL_ROWS, TILE_TOKENS};
 use std::ops::Range;
 
-use crate::simd::tiles::{LevelsShape, SUPERBLOCK, WIDE_BLOCK};
+use crate::simd::tiles::{LevelsShape, SUPERBLOCK, WIDE_BLOCK, WIDE_LIMIT};
+
+/// Largest magnitude of weights and activations where both become whole numbers.
+const SCALED_LARGEST: i16 = 8191;
+
+const _: () = assert!(SCALED_LARGEST as i32 * SCALED_LARGEST as i32 <= WIDE_LIMIT);
+const _: () = assert!(128 * i16::MAX as i32 <= WIDE_LIMIT);
 
 /// A tensor type that has a product here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +69,10 @@ impl Format {
     pub fn activations(self, machine: Machine) -> Activations {
         match self {
             Self::Q8_0 if machine.has_bytes() => Activations::Bytes,
-            Self::Q8_0 => Activations::Wide,
+            Self::Q8_0 => Activations::Wide { largest: i16::MAX },
             Self::BF16 if machine.has_pairs() => Activations::Pairs,
-            Self::F32 | Self::F16 | Self::BF16 => Activations::Float,
+            Self::BF16 => Activations::Wide { largest: SCALED_LARGEST },
+            Self::F32 | Self::F16 => Activations::Float,
             Self::Q2K | Self::Q3K | Self::Q6K => Activations::Levels { block: 16 },
             Self::Q4K | Self::Q5K => Activations::Levels { block: 32 },
         }
@@ -76,7 +83,7 @@ impl Format {
         match self.activations(machine) {
             Activations::Float => Arithmetic::Float,
             Activations::Pairs => Arithmetic::BF16,
-            Activations::Wide => Arithmetic::Int16,
+            Activations::Wide { .. } => Arithmetic::Int16,
             Activations::Bytes | Activations::Levels { .. } => Arithmetic::Int8,
         }
     }

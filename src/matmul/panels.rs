@@ -50,7 +50,7 @@ pub(super) fn multiply(
 fn weight_bytes(activations: Activations) -> usize {
     match activations {
         Activations::Float => 4,
-        Activations::Wide | Activations::Pairs => 2,
+        Activations::Wide { .. } | Activations::Pairs => 2,
         Activations::Bytes | Activations::Levels { .. } => 1,
     }
 }
@@ -89,12 +89,8 @@ impl Panels<'_> {
                 machine.pairs(panels, tokens.map(row), sums);
             }
             Self::Wide(panels) => {
-                let rows = tokens.map(|token| wide_row(token, n_in));
-                machine.wide(panels, rows.map(|(row, _)| &row[cols.clone()]), sums);
-                let stride = sums.len() / TILE_TOKENS;
-                for (sums, (_, scale)) in sums.chunks_exact_mut(stride).zip(rows) {
-                    sums.iter_mut().for_each(|sum| *sum *= scale);
-                }
+                let rows = tokens.map(|token| wide_row(token, n_in, cols.clone()));
+                machine.wide(panels, rows, sums);
             }
             Self::Float(panels) => {
                 let row = |token| &bytemuck::cast_slice::<u8, f32>(token)[cols.clone()];

@@ -2,7 +2,7 @@
 
 use super::{
     Arithmetic, BytesPanels, BytesRow, LevelBits, LevelsPanels, LevelsRow, LevelsShape,
-    TileMachine, WidePanels, PANEL_ROWS, TILE_TOKENS,
+    TileMachine, WidePanels, WideRow, PANEL_ROWS, TILE_TOKENS,
 };
 
 macro_rules! absent {
@@ -21,12 +21,13 @@ macro_rules! absent {
 absent! {
     levels(LevelsShape, LevelsPanels, [LevelsRow; TILE_TOKENS], &mut [f32]);
     bytes(BytesPanels, [BytesRow; TILE_TOKENS], &mut [f32]);
-    wide(WidePanels, [&[i16]; TILE_TOKENS], &mut [f32]);
+    wide(WidePanels, [WideRow; TILE_TOKENS], &mut [f32]);
     pairs(&[u16], [&[u16]; TILE_TOKENS], &mut [f32]);
     floats(&[f32], [&[f32]; TILE_TOKENS], &mut [f32]);
     unpack_levels(LevelBits, [&[u8]; PANEL_ROWS], [&[u8]; PANEL_ROWS], &mut [u8]);
     unpack_wide([&[u8]; PANEL_ROWS], &mut [i16]);
     unpack_bytes([&[u8]; PANEL_ROWS], &mut [u8]);
+    unpack_scaled([&[u8]; PANEL_ROWS], i16, &mut [i16], &mut [f32]);
     unpack_pairs([&[u8]; PANEL_ROWS], &mut [u16]);
     unpack_f32([&[u8]; PANEL_ROWS], &mut [f32]);
     unpack_bf16([&[u8]; PANEL_ROWS], &mut [f32]);
@@ -34,7 +35,7 @@ absent! {
     halves(&[u16; PANEL_ROWS]) -> [f32; PANEL_ROWS];
     round_levels(&[f32], &mut [i8], &mut [i16]) -> f32;
     round_bytes(&[f32], &mut [i8]) -> (f32, i32);
-    round_wide(&[f32], &mut [i16]) -> f32;
+    round_wide(&[f32], i16, &mut [i16]) -> f32;
     round_pairs(&[f32], &mut [u16]);
     multiply_adds(Arithmetic, usize) -> u64;
 }

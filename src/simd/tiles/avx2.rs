@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::products::{Superblocks, Tile};
-use super::{LevelsRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK};
+use super::{LevelsRow, WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK};
 
 type Registers<T> = [[T; 2]; TILE_TOKENS];
 
@@ -94,8 +94,9 @@ pub(super) unsafe fn wide(
     n: usize,
     mut weights: *const i16,
     scales: *const f32,
-    rows: [*const i16; TILE_TOKENS],
+    rows: &[WideRow; TILE_TOKENS],
 ) -> Tile {
+    let quants = rows.map(|row| row.quants.as_ptr());
     let mut total = [[_mm256_setzero_ps(); 2]; TILE_TOKENS];
     for block in 0..n {
         let mut sums = [[_mm256_setzero_si256(); 2]; TILE_TOKENS];
@@ -105,7 +106,7 @@ pub(super) unsafe fn wide(
             weights = weights.wrapping_add(2 * PANEL_ROWS);
             for t in 0..TILE_TOKENS {
                 // SAFETY: two activations, of 16 bits each.
-                let a = unsafe { broadcast(rows[t].add(block * WIDE_BLOCK + 2 * step)) };
+                let a = unsafe { broadcast(quants[t].add(block * WIDE_BLOCK + 2 * step)) };
                 for i in 0..2 {
                     sums[t][i] = _mm256_add_epi32(sums[t][i], _mm256_madd_epi16(w[i], a));
                 }
@@ -115,8 +116,10 @@ pub(super) unsafe fn wide(
         // SAFETY: sixteen scales for each block.
         let d = unsafe { load_floats(scales.add(block * PANEL_ROWS)) };
         for t in 0..TILE_TOKENS {
+            let a = _mm256_set1_ps(rows[t].scales[block]);
             for i in 0..2 {
-                total[t][i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][i]), d[i], total[t][i]);
+                let scale = _mm256_mul_ps(d[i], a);
+                total[t][i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][i]), scale, total[t][i]);
             }
         }
     }

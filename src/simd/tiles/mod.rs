@@ -7,13 +7,13 @@
 //! ```text
 //! levels  u8 [superblock][step of 4 k][2][8 rows][4 k]   K-quants: u8 levels x i8 activations
 //! bytes   u8   [block][step of 4 k][2][8 rows][4 k]      Q8_0: weights + 128 x i8 activations
-//! wide    i16       [step of 2 k][2][8 rows][2 k]        Q8_0: i16 weights x i16 activations
+//! wide    i16       [step of 2 k][2][8 rows][2 k]        Q8_0, bf16: i16 weights x i16 activations
 //! pairs   bf16      [step of 2 k][2][8 rows][2 k]        bf16: bf16 activations
 //! float   f32       [k][2][8 rows]                       f32, f16, bf16: f32 activations
 //! ```
 //!
 //! Integer sums are exact: levels are so small that a few products fit into 16 bits
-//! ([`LevelsShape`]), and all others into 32.
+//! ([`LevelsShape`]), and all others into 32 ([`WIDE_LIMIT`]).
 
 #[cfg(not(target_arch = "x86_64"))]
 mod absent;
@@ -48,12 +48,16 @@ pub const SUPERBLOCK: usize = 256;
 /// Weights under one scale of a panel of bytes or wide numbers.
 pub const WIDE_BLOCK: usize = 32;
 
+/// Magnitude of the weights of a wide panel times that of its activations, at most: so many
+/// products of a block fit into 32 bits.
+pub const WIDE_LIMIT: i32 = i32::MAX / WIDE_BLOCK as i32;
+
 /// What a product multiplies and adds with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
     /// Bytes: K-quants, and Q8_0 where a processor adds four products of bytes at once.
     Int8,
-    /// 16 bits: Q8_0 elsewhere.
+    /// 16 bits: Q8_0 elsewhere, and BF16 where there are no products of it.
     Int16,
     /// Products of BF16 added up in f32.
     BF16,
@@ -167,10 +171,19 @@ pub struct BytesRow<'a> {
 /// Panels of i16 weights with a scale for each 32, one after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct WidePanels<'a> {
-    /// `[panel][k / 2][2][8][2]`, -128 to 127.
+    /// `[panel][k / 2][2][8][2]`
     pub weights: &'a [i16],
     /// `[panel][k / 32][16]`
     pub d: &'a [f32],
+}
+
+/// Rows of i16 activations with a scale for each 32.
+#[derive(Debug, Clone, Copy)]
+pub struct WideRow<'a> {
+    /// `[k]`
+    pub quants: &'a [i16],
+    /// `[k / 32]`
+    pub scales: &'a [f32],
 }
 
 /// A processor with AVX2, FMA and F16C, and what it has beyond. A value of this type is the proof.

@@ -3,7 +3,7 @@
 use super::LevelsShape::{Block16Levels32, Block16Levels64, Block32Levels16, Block32Levels32};
 use super::{
     avx2, vnni, BytesPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine,
-    WidePanels, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
+    WidePanels, WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
 };
 
 /// Sums of four rows of activations and a panel: `[token][row]`.
@@ -113,22 +113,33 @@ impl TileMachine {
         );
     }
 
-    /// Sums over each of `panels` and four rows of i16 activations without their scales, into
-    /// `sums` `[token][panel][row]`. Panics unless all have the same length, a multiple of 32.
-    pub fn wide(self, panels: WidePanels, rows: [&[i16]; TILE_TOKENS], sums: &mut [f32]) {
-        let n = rows[0].len() / WIDE_BLOCK;
+    /// Sums over each of `panels` and four rows of i16 activations, into `sums`
+    /// `[token][panel][row]`; wrong where magnitudes are beyond [`WIDE_LIMIT`](super::WIDE_LIMIT).
+    /// Panics unless all have the same number of blocks.
+    pub fn wide(self, panels: WidePanels, rows: [WideRow; TILE_TOKENS], sums: &mut [f32]) {
+        let n = rows[0].scales.len();
         let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
         assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
         assert!(panels.d.len() == n_panels * n * PANEL_ROWS);
         assert!(panels.weights.len() == n_panels * n * PANEL_ROWS * WIDE_BLOCK);
-        assert!(rows.iter().all(|row| row.len() == n * WIDE_BLOCK));
-        let rows = rows.map(<[i16]>::as_ptr);
+        let fits = |row: &WideRow| row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n;
+        assert!(rows.iter().all(fits));
         let panel = |panel: usize| {
             let weights = panels.weights[panel * n * PANEL_ROWS * WIDE_BLOCK..].as_ptr();
             (weights, panels.d[panel * n * PANEL_ROWS..].as_ptr())
         };
-        // SAFETY: `self` says AVX2 and FMA; lengths are asserted.
-        each(sums, panel, |(weights, d)| unsafe { avx2::wide(n, weights, d, rows) });
+        // SAFETY: `self` says what the processor has; lengths are asserted.
+        unsafe {
+            match self.0 {
+                Set::Avx2 => each(sums, panel, |(w, d)| avx2::wide(n, w, d, &rows)),
+                Set::Vnni | Set::Bf16 => each_two(
+                    sums,
+                    panel,
+                    |[a, b]| vnni::wide(n, [a.0, b.0], [a.1, b.1], &rows),
+                    |[a]| vnni::wide(n, [a.0], [a.1], &rows),
+                ),
+            }
+        }
     }
 
     /// Sums over each of the panels `[panel][k / 2][16][2]` of BF16 and four rows of BF16

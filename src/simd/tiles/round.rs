@@ -44,14 +44,13 @@ impl TileMachine {
         unsafe { pairs(row, out) }
     }
 
-    /// Rounds a row of activations to whole numbers of magnitude 32767, scale as in
-    /// [`round_levels`](Self::round_levels). Panics unless both have the same length, a multiple
-    /// of 16.
-    pub fn round_wide(self, row: &[f32], quants: &mut [i16]) -> f32 {
-        assert!(row.len() == quants.len() && row.len().is_multiple_of(16));
+    /// Rounds a block of activations to whole numbers of magnitude `largest`, scale as in
+    /// [`round_levels`](Self::round_levels). Panics unless both have 32.
+    pub fn round_wide(self, row: &[f32], largest: i16, quants: &mut [i16]) -> f32 {
+        assert!(row.len() == WIDE_BLOCK && quants.len() == WIDE_BLOCK);
         // SAFETY: `self` says AVX2; lengths are asserted.
         unsafe {
-            let (inverse, scale) = scales(row, 32767.0);
+            let (inverse, scale) = scales(row, largest.into());
             wide(row, inverse, quants);
             scale
         }

@@ -70,6 +70,22 @@ impl TileMachine {
         }
     }
 
+    /// One block of 32 of `WidePanels::weights` and of `WidePanels::d` from bf16 rows: the largest
+    /// magnitude of a row becomes `largest`. A value that is NaN or infinite makes its scale NaN.
+    /// Panics unless a row has 64 bytes and `out` is the size of a block of a panel.
+    pub fn unpack_scaled(
+        self,
+        rows: [&[u8]; PANEL_ROWS],
+        largest: i16,
+        out: &mut [i16],
+        d: &mut [f32],
+    ) {
+        assert!(rows.iter().all(|row| row.len() == 2 * WIDE_BLOCK));
+        assert!(out.len() == PANEL_ROWS * WIDE_BLOCK && d.len() == PANEL_ROWS);
+        // SAFETY: `self` says that the processor has AVX2; lengths are asserted.
+        unsafe { scaled(rows, largest, out.as_mut_ptr(), d.as_mut_ptr()) }
+    }
+
     /// Sixteen columns of a panel of pairs from bf16 rows: `out` is `[8][16][2]`. Panics if a row
     /// is shorter than sixteen.
     pub fn unpack_pairs(self, rows: [&[u8]; PANEL_ROWS], out: &mut [u16]) {
@@ -201,6 +217,53 @@ unsafe fn wide(rows: [&[u8]; PANEL_ROWS], out: *mut i16) {
             }
         }
     }
+}
+
+/// # Safety
+/// AVX2; each row has 64 bytes, `out` has room for 512 values, `d` for 16.
+#[target_feature(enable = "avx2")]
+unsafe fn scaled(rows: [&[u8]; PANEL_ROWS], largest: i16, out: *mut i16, d: *mut f32) {
+    let (zero, sign) = (_mm256_setzero_ps(), _mm256_set1_ps(-0.0));
+    let top = _mm256_set1_ps(largest.into());
+    for half in 0..2 {
+        // Pairs of columns, a row in each lane.
+        let mut pairs = [_mm256_setzero_si256(); WIDE_BLOCK / 2];
+        for (chunk, pairs) in pairs.chunks_exact_mut(8).enumerate() {
+            let row = |row: usize| {
+                // SAFETY: per the contract: 32 bytes from 0 or 32 on.
+                unsafe { load(rows[8 * half + row].as_ptr().add(32 * chunk)) }
+            };
+            pairs.copy_from_slice(&transpose(std::array::from_fn(row)));
+        }
+        // Zero, or NaN if a value is not finite.
+        let (mut most, mut poison) = (zero, zero);
+        for value in pairs.iter().flat_map(|&pair| both(pair)) {
+            most = _mm256_max_ps(_mm256_andnot_ps(sign, value), most);
+            poison = _mm256_add_ps(poison, _mm256_mul_ps(value, zero));
+        }
+        // A row so small that the quotient is not finite is zero.
+        let inverse = _mm256_div_ps(top, most);
+        let finite = _mm256_cmp_ps::<_CMP_LT_OQ>(inverse, _mm256_set1_ps(f32::INFINITY));
+        let inverse = _mm256_and_ps(inverse, finite);
+        let scale = _mm256_and_ps(_mm256_div_ps(most, top), finite);
+        for (step, &pair) in pairs.iter().enumerate() {
+            let [even, odd] =
+                both(pair).map(|value| _mm256_cvtps_epi32(_mm256_mul_ps(value, inverse)));
+            let pair = _mm256_blend_epi16::<0b1010_1010>(even, _mm256_slli_epi32::<16>(odd));
+            // SAFETY: per the contract; the largest offset is 32 * 15 + 16.
+            unsafe { _mm256_storeu_si256(out.add(32 * step + 16 * half).cast(), pair) };
+        }
+        // SAFETY: per the contract.
+        unsafe { _mm256_storeu_ps(d.add(8 * half), _mm256_add_ps(scale, poison)) };
+    }
+}
+
+/// The lower and the upper BF16 of each lane.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn both(pair: __m256i) -> [__m256; 2] {
+    let upper = _mm256_and_si256(pair, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+    [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pair)), _mm256_castsi256_ps(upper)]
 }
 
 /// # Safety

@@ -20,7 +20,7 @@ use super::dot::{dpbf16, dpwssd};
 #[cfg(test)]
 use super::emulated::*;
 use super::products::{Superblocks, Tile};
-use super::{BytesRow, LevelsRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK};
+use super::{BytesRow, LevelsRow, WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK};
 
 /// `BLOCK` weights a sub-block; `P` panels share one reading of the tokens.
 ///
@@ -144,6 +144,50 @@ pub(super) unsafe fn bytes<const P: usize>(
                 let scale = _mm512_mul_ps(d, _mm512_set1_ps(rows[t].scales[block]));
                 let products = _mm512_cvtepi32_ps(products[p][t]);
                 total[p][t] = _mm512_fmadd_ps(products, scale, total[p][t]);
+            }
+        }
+    }
+    tiles(total)
+}
+
+/// `P` panels share one reading of the tokens.
+///
+/// # Safety
+/// AVX-512 with VNNI; the panels and the rows have `n` blocks of 32.
+#[cfg_attr(not(test), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
+pub(super) unsafe fn wide<const P: usize>(
+    n: usize,
+    mut weights: [*const i16; P],
+    scales: [*const f32; P],
+    rows: &[WideRow; TILE_TOKENS],
+) -> [Tile; P] {
+    let mut quants = rows.map(|row| row.quants.as_ptr());
+    let mut total = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
+    for block in 0..n {
+        let mut sums = [[_mm512_setzero_si512(); TILE_TOKENS]; P];
+        for step in 0..WIDE_BLOCK / 2 {
+            let mut w = [_mm512_setzero_si512(); P];
+            for p in 0..P {
+                // SAFETY: 64 bytes of weights for each step of two.
+                w[p] = unsafe { _mm512_loadu_si512(weights[p].cast()) };
+                weights[p] = weights[p].wrapping_add(2 * PANEL_ROWS);
+            }
+            for t in 0..TILE_TOKENS {
+                // SAFETY: two activations, of 16 bits each, for each step.
+                let a = unsafe { broadcast(quants[t].wrapping_add(2 * step)) };
+                for p in 0..P {
+                    sums[p][t] = dpwssd(sums[p][t], w[p], a);
+                }
+            }
+        }
+        quants = quants.map(|row| row.wrapping_add(WIDE_BLOCK));
+        for p in 0..P {
+            // SAFETY: sixteen scales for each block.
+            let d = unsafe { _mm512_loadu_ps(scales[p].add(block * PANEL_ROWS)) };
+            for t in 0..TILE_TOKENS {
+                let scale = _mm512_mul_ps(d, _mm512_set1_ps(rows[t].scales[block]));
+                let sums = _mm512_cvtepi32_ps(sums[p][t]);
+                total[p][t] = _mm512_fmadd_ps(sums, scale, total[p][t]);
             }
         }
     }
