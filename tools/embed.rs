@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 use rwkvq::embed::{EmbedOptions, Embedder, Pooling};
+use rwkvq::matmul::Machine;
 use rwkvq::model::{Layer, LayerSelection, Model};
 use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Progress, Result};
@@ -162,6 +163,7 @@ fn terms(args: &Args, embedder: &Embedder, layout: &Layout, tokenizer: &Tokenize
     let terms = json!({
         "program": format!("{} {}", env!("CARGO_PKG_VERSION"), rwkvq::ggml::version()),
         "cpu": rwkvq::ggml::isa(),
+        "products": Machine::detect().map(|machine| machine.to_string()),
         "layers": layers.join(","),
         "pooling": args.pooling,
         "normalize": args.normalize,

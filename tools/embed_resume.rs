@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rwkvq::model::Model;
 use rwkvq::{Error, Result};
@@ -38,6 +39,12 @@ pub struct Job {
 impl Job {
     pub fn new(options: Terms, model: Arc<Model>) -> Self {
         Self { options, model, terms: OnceCell::new() }
+    }
+
+    /// About how long the hash takes.
+    pub fn hash_time(&self) -> Duration {
+        const BYTES_PER_S: f64 = 1e9;
+        Duration::from_secs_f64(self.model.file().file_bytes() as f64 / BYTES_PER_S)
     }
 
     pub fn terms(&self) -> Result<&Terms> {

@@ -119,8 +119,9 @@ struct Partial {
     pending: Option<Reached>,
     /// Texts that a later run need not compute.
     kept: Option<u64>,
-    /// When there was a commit, and what it took.
-    last: Option<(Instant, Duration)>,
+    /// When there was a commit, and what it took. Before the first one: when the run began, and what
+    /// the hash of the model will take that it waits for.
+    last: (Instant, Duration),
     /// The file has its name.
     renamed: bool,
 }
@@ -163,17 +164,19 @@ impl Partial {
         file.set_len(n_bytes).and_then(|()| file.seek(SeekFrom::End(0))).map_err(failed)?;
         let kept = reached.as_ref().map(|reached| reached.n_texts);
         let file = BufWriter::new(file);
+        let last = (Instant::now(), job.as_ref().map_or(Duration::ZERO, Job::hash_time));
         let partial =
-            Self { path, file, record_path, job, pending: None, kept, last: None, renamed: false };
+            Self { path, file, record_path, job, pending: None, kept, last, renamed: false };
         Ok((partial, reached))
     }
 
     fn reached(&mut self, reached: Reached) -> Result<()> {
         self.pending = Some(reached);
-        match self.last {
-            Some((at, took)) if at.elapsed() < took * COMMIT_SHARE => Ok(()),
-            _ => self.commit(),
+        let (at, took) = self.last;
+        if at.elapsed() < took * COMMIT_SHARE {
+            return Ok(());
         }
+        self.commit()
     }
 
     /// Data first, then the record that counts it.
@@ -186,7 +189,7 @@ impl Partial {
         let n_texts = reached.n_texts;
         Record { terms, reached }.write(&self.record_path)?;
         self.kept = Some(n_texts);
-        self.last = Some((Instant::now(), begin.elapsed()));
+        self.last = (Instant::now(), begin.elapsed());
         Ok(())
     }
 
