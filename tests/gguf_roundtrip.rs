@@ -6,6 +6,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use rwkvq::ggml::TensorType;
 use rwkvq::gguf::{stale_partials, GgufFile, Layout, Metadata, Value, Writer};
+use rwkvq::mmap::Access;
 use rwkvq::{Error, Shape};
 
 type Tensors = Vec<(String, TensorType, Shape)>;
@@ -261,6 +262,9 @@ fn the_input_may_be_replaced_while_it_is_mapped() {
     let path = dir.path().join("a.gguf");
     write(&path, &two_tensors(), false).unwrap();
     let input = GgufFile::open(&path).unwrap();
+    let copied = GgufFile::open_with(&path, Access::Read).unwrap();
+    let hash = input.sha256().unwrap();
+    assert_eq!(copied.sha256().unwrap(), hash);
     let layout = two_tensors();
     let writer = Writer::create(&path, &layout, true).unwrap();
     for (i, tensor) in input.tensors().iter().enumerate() {
@@ -273,6 +277,9 @@ fn the_input_may_be_replaced_while_it_is_mapped() {
         assert_eq!(input.data(old), weights(i, old.bytes));
         assert!(input.data(old).iter().zip(output.data(new)).all(|(a, b)| *a == !b));
     }
+    // The hash is that of the bytes in use, not of those that have the name now.
+    assert_eq!([input, copied].map(|file| file.sha256().unwrap()), [&*hash, &*hash]);
+    assert_ne!(output.sha256().unwrap(), hash);
 }
 
 #[test]

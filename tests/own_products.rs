@@ -76,7 +76,7 @@ fn random_models_give_nearly_the_same_embeddings() {
     for preset in ["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k", "q4_k", "q3_k", "q2_k"] {
         let file = gguf::converted(folder.path(), preset);
         let [own, ggml] = [Products::Own, Products::Ggml].map(|p| embed(&file, &ids, p));
-        // Q8_0, and matrices of q6_k that are too narrow: 16 bits here, eight in ggml.
+        // Q8_0, and matrices of q6_k that are too narrow: with AVX2 16 bits here, eight in ggml.
         let limit = if matches!(preset, "q8_0" | "q6_k") { 0.9995 } else { 0.9999 };
         assert_alike(preset, &own, &ggml, limit);
     }

@@ -123,9 +123,15 @@ fn products_are_the_sums_of_f64() {
 fn products_of(machine: Machine) {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     for format in Format::ALL {
-        for (n_in, n_out, n_tokens) in
-            [(256, 16, 4), (2304, 33, 8), (4352, 5, 12), (36, 3, 4), (32, 17, 8), (7, 1, 4)]
-        {
+        for (n_in, n_out, n_tokens) in [
+            (256, 16, 4),
+            (2304, 33, 8),
+            (4352, 5, 12),
+            (36, 3, 4),
+            (32, 17, 8),
+            (7, 1, 4),
+            (2081, 18, 4),
+        ] {
             if n_in % format.block_len() != 0 {
                 continue;
             }
@@ -155,6 +161,143 @@ fn products_of(machine: Machine) {
                 }
             }
             println!("{machine} {format:?} {n_in}x{n_out}x{n_tokens}: {worst:e}");
+        }
+    }
+}
+
+/// A weight or an activation that is not finite makes all sums that it is in not finite, and no
+/// other one.
+#[test]
+fn what_is_not_finite_stays_apart() {
+    const N_IN: usize = 256;
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    for machine in Machine::available() {
+        for format in Format::ALL {
+            let (mut bytes, _) = weights(format, N_IN, 3, &mut rng);
+            let width = match format {
+                Format::F32 => 4,
+                Format::F16 | Format::BF16 => 2,
+                // What levels say of a block that is not finite is the quantizer's business.
+                _ => 0,
+            };
+            if width > 0 {
+                let infinite = bytes.len() / 3 + 70 * width;
+                bytes[infinite..infinite + width].copy_from_slice(match format {
+                    Format::F32 => &[0, 0, 0x80, 0x7f],
+                    Format::F16 => &[0, 0x7c],
+                    _ => &[0x80, 0x7f],
+                });
+                // A NaN.
+                let last = bytes.len() - width;
+                bytes[last..].fill(0xff);
+            }
+            let mut x: Vec<f32> = (0..8 * N_IN).map(|_| rng.random_range(0.1..1.0f32)).collect();
+            (x[N_IN + 40], x[6 * N_IN + 255]) = (f32::NAN, f32::NEG_INFINITY);
+            let y = product(machine, format, &bytes, &x, N_IN);
+            for (at, sum) in y.iter().enumerate() {
+                let (token, row) = (at / 3, at % 3);
+                let finite = ![1, 6].contains(&token) && (width == 0 || row == 0);
+                assert_eq!(sum.is_finite(), finite, "{machine} {format:?} {token} {row}: {sum}");
+            }
+        }
+    }
+}
+
+#[test]
+fn activations_become_bf16_as_in_a_well_kept_library() {
+    let Some(machine) = Machine::detect() else { return };
+    let special = [
+        f32::NAN,
+        -f32::NAN,
+        // NaNs whose payload lies in the lower half, and one that an addition would overflow.
+        f32::from_bits(0x7f80_0001),
+        f32::from_bits(0xffff_ffff),
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::MAX,
+        f32::MIN_POSITIVE,
+        f32::from_bits(0x8000_8000),
+        -0.0,
+        // Ties, to even both ways, and what lies beside them.
+        f32::from_bits(0x3f80_8000),
+        f32::from_bits(0x3f81_8000),
+        f32::from_bits(0x3f80_8001),
+        f32::from_bits(0xbf80_7fff),
+    ];
+    let mut rng = ChaCha8Rng::seed_from_u64(10);
+    for n in [1, 14, 15, 16, 33, 64] {
+        let mut row: Vec<f32> = (0..n).map(|_| f32::from_bits(rng.random())).collect();
+        let n_special = n.min(special.len());
+        row[..n_special].copy_from_slice(&special[..n_special]);
+        let mut out = vec![0xffffu16; Activations::Pairs.row_bytes(n) / 2];
+        Activations::Pairs.prepare(machine, &row, bytemuck::cast_slice_mut(&mut out));
+        for (value, &bits) in row.iter().zip(&out) {
+            let (ours, expected) = (bf16::from_bits(bits), bf16::from_f32(*value));
+            let same = ours.to_bits() == expected.to_bits() || ours.is_nan() && expected.is_nan();
+            assert!(same, "{value:e}: {ours:?} {expected:?}");
+        }
+        assert!(out[n..].iter().all(|&padding| padding == 0), "{n}");
+    }
+}
+
+#[test]
+fn activations_become_bytes_with_a_scale_for_each_block() {
+    let Some(machine) = Machine::detect() else { return };
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let mut row: Vec<f32> = (0..128).map(|_| rng.random_range(-5.0..5.0f32)).collect();
+    row[32..64].fill(0.0);
+    row[70] = -1e3;
+    let mut memory = vec![0u64; Activations::Bytes.row_bytes(128) / 8];
+    Activations::Bytes.prepare(machine, &row, bytemuck::cast_slice_mut(&mut memory));
+    let bytes: &[u8] = bytemuck::cast_slice(&memory);
+    let quants: &[i8] = bytemuck::cast_slice(&bytes[..128]);
+    let scales: &[f32] = bytemuck::cast_slice(&bytes[128..144]);
+    let offsets: &[i32] = bytemuck::cast_slice(&bytes[144..160]);
+    for (i, block) in row.chunks(32).enumerate() {
+        let quants = &quants[32 * i..32 * i + 32];
+        for (value, &quant) in rounded(Activations::Bytes, block).iter().zip(quants) {
+            let worth = f64::from(quant) * f64::from(scales[i]);
+            assert!((worth - value).abs() <= 1e-6 * value.abs(), "block {i}: {worth} {value}");
+        }
+        let sum: i32 = quants.iter().map(|&quant| i32::from(quant)).sum();
+        assert_eq!(offsets[i], -128 * sum, "block {i}");
+    }
+}
+
+/// How far whole numbers may take BF16, and products of it, from what weights and activations are.
+#[test]
+fn bf16_keeps_near_to_exact_products() {
+    let (n_in, n_out, n_tokens) = (2081, 18, 4);
+    let mut rng = ChaCha8Rng::seed_from_u64(12);
+    for machine in Machine::available() {
+        let (mut bytes, mut worth) = weights(Format::BF16, n_in, n_out, &mut rng);
+        // A block of zeros, and one so small that it becomes zeros.
+        bytes[..64].fill(0);
+        worth[..32].fill(0.0);
+        for k in 64..96 {
+            worth[k] = f32::from_bits(0x0001_0000);
+            bytes[2 * k..2 * k + 2].copy_from_slice(&[1, 0]);
+        }
+        let x: Vec<f32> = (0..n_in * n_tokens).map(|_| rng.random_range(-3.0..3.0f32)).collect();
+        let y = product(machine, Format::BF16, &bytes, &x, n_in);
+        let size = |values: &[f32]| values.iter().map(|v| f64::from(v.abs())).sum::<f64>();
+        let most = |values: &[f32]| values.iter().fold(0f64, |m, v| m.max(v.abs().into()));
+        for (t, a) in x.chunks_exact(n_in).enumerate() {
+            for (i, w) in worth.chunks_exact(n_in).enumerate() {
+                let exact: f64 = w.iter().zip(a).map(|(&w, &a)| f64::from(w) * f64::from(a)).sum();
+                let terms: f64 = w.iter().zip(a).map(|(w, a)| f64::from((w * a).abs())).sum();
+                let may_be_off: f64 = match Format::BF16.activations(machine) {
+                    // Half a step of each weight and each activation, a little more for both.
+                    Activations::Wide { .. } => {
+                        let off = |(w, a): (&[f32], &[f32])| most(w) * size(a) + most(a) * size(w);
+                        w.chunks(32).zip(a.chunks(32)).map(off).sum::<f64>() / 16380.0
+                    }
+                    _ => terms / 256.0,
+                };
+                let error = (f64::from(y[t * n_out + i]) - exact).abs();
+                let bound = may_be_off + 4e-6 * terms;
+                assert!(error <= bound, "{machine}: token {t} row {i}: {error:e} of {bound:e}");
+            }
         }
     }
 }

@@ -41,10 +41,18 @@ impl Job {
         Self { options, model, terms: OnceCell::new() }
     }
 
-    /// About how long the hash takes.
+    /// About how long the hash of the model will take, on a processor with instructions for it;
+    /// nothing if it is there, or if nobody would notice.
     pub fn hash_time(&self) -> Duration {
         const BYTES_PER_S: f64 = 1e9;
-        Duration::from_secs_f64(self.model.file().file_bytes() as f64 / BYTES_PER_S)
+        const NOTICED: Duration = Duration::from_millis(50);
+        let seconds = self.model.file().file_bytes() as f64 / BYTES_PER_S;
+        let time = Duration::from_secs_f64(seconds);
+        if self.terms.get().is_some() || time < NOTICED {
+            Duration::ZERO
+        } else {
+            time
+        }
     }
 
     pub fn terms(&self) -> Result<&Terms> {

@@ -1,8 +1,9 @@
 //! Where `rwkvq embed` writes: stdout, or a file that appears under its name when it is whole.
 //!
 //! Until then a file is called `OUT.partial`. Where the input can be read again, a record beside it
-//! says after some groups of texts how far both have come; from then on a run that ends too early,
-//! killed or not, leaves them. Data is on the disk before the record that counts it.
+//! says after some groups of texts how far both have come; from then on a run that is killed leaves
+//! them, and one that ends too early in another way leaves them after the first group. Data is on
+//! the disk before the record that counts it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -88,8 +89,11 @@ impl Sink {
     /// Keeps what is done of a run that ends too early; says what to do with it, if anything is.
     pub fn stop(self) -> Option<String> {
         let Out::File(mut partial) = self.out else { return None };
-        // The error that led here matters more than one of this attempt.
-        let _ = partial.commit();
+        if partial.is_worth_keeping() {
+            partial.say_if_it_takes_long();
+            // The error that led here matters more than one of this attempt.
+            let _ = partial.commit();
+        }
         let n_texts = partial.kept?;
         let path = partial.path.display();
         Some(format!("{n_texts} texts are kept in {path}; the same with --resume goes on"))
@@ -177,6 +181,21 @@ impl Partial {
             return Ok(());
         }
         self.commit()
+    }
+
+    /// False while the hash of the model would take longer than what it is made for did.
+    fn is_worth_keeping(&self) -> bool {
+        let (at, took) = self.last;
+        self.kept.is_some() || at.elapsed() >= took
+    }
+
+    /// A commit that has to make the hash of a large model keeps who waits for the end waiting.
+    fn say_if_it_takes_long(&self) {
+        const LONG: Duration = Duration::from_secs(1);
+        let hash_time = self.job.as_ref().map_or(Duration::ZERO, Job::hash_time);
+        if self.pending.is_some() && hash_time > LONG {
+            eprintln!("note: reading the model once, so that --resume can know it again");
+        }
     }
 
     /// Data first, then the record that counts it.

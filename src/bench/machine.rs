@@ -12,10 +12,10 @@ use crate::matmul::{Arithmetic, Machine};
 pub struct Ceilings {
     /// Multiply-adds of bytes: what K-quants use, and Q8_0 with VNNI.
     pub int8_per_s: f64,
-    /// Multiply-adds of 16-bit numbers: what Q8_0 uses elsewhere.
+    /// Multiply-adds of 16-bit numbers: what Q8_0 uses elsewhere, and bf16 without products of it.
     pub int16_per_s: f64,
-    /// Multiply-adds of BF16; 0 without instructions for them, where bf16 uses those of f32.
-    pub bf16_per_s: f64,
+    /// Multiply-adds of BF16; null on a processor without them.
+    pub bf16_per_s: Option<f64>,
     /// Multiply-adds of f32.
     pub f32_per_s: f64,
     /// Bytes read from memory.
@@ -44,7 +44,7 @@ pub(super) fn ceilings(n_threads: usize) -> Option<Ceilings> {
     Some(Ceilings {
         int8_per_s: rate(Arithmetic::Int8),
         int16_per_s: rate(Arithmetic::Int16),
-        bf16_per_s: rate(Arithmetic::BF16),
+        bf16_per_s: machine.has_pairs().then(|| rate(Arithmetic::BF16)),
         f32_per_s: rate(Arithmetic::Float),
         read_bytes_per_s: all_threads(n_threads, || best(read)),
     })
@@ -56,7 +56,7 @@ impl Ceilings {
         match arithmetic {
             Arithmetic::Int8 => self.int8_per_s,
             Arithmetic::Int16 => self.int16_per_s,
-            Arithmetic::BF16 => self.bf16_per_s,
+            Arithmetic::BF16 => self.bf16_per_s.unwrap_or(0.0),
             Arithmetic::Float => self.f32_per_s,
         }
     }

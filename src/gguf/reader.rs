@@ -93,13 +93,11 @@ impl GgufFile {
         self.header.alignment
     }
 
-    /// SHA-256 of the whole file, lower-case hex. Read, not taken from the map, so that a large
-    /// model does not become resident by it.
+    /// SHA-256 of the whole file, lower-case hex: of the one that was opened, even if another has
+    /// taken its name. A mapped one is read, so that a large model does not become resident by it.
     pub fn sha256(&self) -> Result<String> {
-        let failed = |e| Error::io(&self.path, e);
-        let mut file = std::fs::File::open(&self.path).map_err(failed)?;
         let mut hasher = Sha256::new();
-        std::io::copy(&mut file, &mut hasher).map_err(failed)?;
+        self.map.copy_to(&mut hasher).map_err(|e| Error::io(&self.path, e))?;
         Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 

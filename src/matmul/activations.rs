@@ -9,7 +9,7 @@ use crate::simd::tiles::{BytesRow, LevelsRow, WideRow, SUPERBLOCK, WIDE_BLOCK};
 const ALIGN: usize = 64;
 
 /// What a row of activations becomes before a product. A value that is NaN or infinite makes the
-/// scale NaN, and so the sums.
+/// scale above it NaN, where there are scales, and so the sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activations {
     /// f32 as they are.
@@ -49,8 +49,8 @@ impl Activations {
         }
     }
 
-    /// Prepares one row. Panics unless `out` is its size and begins at a multiple of four bytes;
-    /// `Float` rows need no preparing.
+    /// Prepares one row. Panics unless `out` is its size and begins at a multiple of four bytes, and
+    /// `Bytes` and `Levels` unless the row is whole blocks; `Float` rows need no preparing.
     pub fn prepare(self, machine: Machine, row: &[f32], out: &mut [u8]) {
         let n = row.len();
         assert_eq!(out.len(), self.row_bytes(n), "bytes of {n} activations");

@@ -205,7 +205,6 @@ fn float_panel(machine: Machine, format: Format, rows: Rows<'_>, panel: &mut [f3
         let rows = rows.map(|row| &row[8 * i * bytes..]);
         match format {
             Format::F16 => machine.unpack_f16(rows, out),
-            Format::BF16 => machine.unpack_bf16(rows, out),
             _ => machine.unpack_f32(rows, out),
         }
     }
@@ -245,7 +244,6 @@ fn pairs<'a>(
 fn value(format: Format, bytes: &[u8]) -> f32 {
     match format {
         Format::F16 => half::f16::from_bits(half(bytes)).to_f32(),
-        Format::BF16 => half::bf16::from_bits(half(bytes)).to_f32(),
         _ => f32::from_le_bytes(bytes.try_into().expect("four bytes")),
     }
 }

@@ -7,7 +7,7 @@ use super::fill::fill;
 use super::{Activations, Machine, Matrix, Scratch, PANEL_ROWS, TILE_TOKENS};
 use crate::simd::tiles::{BytesPanels, LevelsPanels, LevelsShape, WidePanels};
 
-/// Bytes of a panel: with a tile of activations it then fits the first-level cache, or nearly.
+/// Bytes of a panel. Narrower ones add up sums more often.
 const PANEL_BYTES: usize = 64 << 10;
 
 /// Bytes of panels at a time. They stay in the second-level cache while all tokens pass, and the

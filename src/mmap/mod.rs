@@ -85,6 +85,29 @@ impl Mmap {
         Ok(Self { map: memory.make_read_only()?, mapped: None })
     }
 
+    /// Hands all bytes to `out`. Those of a mapped file are read, of the file that was opened, whatever
+    /// has its name by now; so none of its pages becomes resident by it.
+    pub(crate) fn copy_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        #[cfg(unix)]
+        if let Some(mapped) = &self.mapped {
+            use std::os::unix::fs::FileExt;
+            let mut buffer = vec![0; 1 << 20];
+            let mut at = 0u64;
+            loop {
+                match mapped.file.read_at(&mut buffer, at) {
+                    Ok(0) => return Ok(()),
+                    Ok(n) => {
+                        out.write_all(buffer.get(..n).unwrap_or_default())?;
+                        at = at.saturating_add(n as u64);
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        out.write_all(&self.map)
+    }
+
     /// Fails if the mapped file has another length or was written to since it was opened. A file
     /// that took its name does not matter.
     pub fn check_unchanged(&self, path: &Path) -> Result<()> {

@@ -12,6 +12,10 @@
 //! | the same with a minimum | q8_1: q8_0 and the sum of the block as f16 | d/2 + 2^-10 abs(x_i) |
 //! | superblocks of 256 | q8_k, blocks of 256: 8 bits of step d = max/127, d an f32 | d/2 |
 //!
+//! Our own products round x less or the same. Where those of bf16 are of whole numbers, x and W both
+//! move by up to 2^-14 of the largest element of their block of 32: more than 2^-8 of elements so small
+//! that they hardly count, and 64 times less of the large ones.
+//!
 //! Then n products are summed in f32. The result is the exact product of an input whose elements
 //! are off by a factor 1 + t, abs(t) <= lambda sqrt(n) 2^-24, except with probability below
 //! 2 n exp(-lambda^2 / 2) (Higham and Mary 2019, rounding errors taken as independent, of mean

@@ -30,7 +30,6 @@ absent! {
     unpack_scaled([&[u8]; PANEL_ROWS], i16, &mut [i16], &mut [f32]);
     unpack_pairs([&[u8]; PANEL_ROWS], &mut [u16]);
     unpack_f32([&[u8]; PANEL_ROWS], &mut [f32]);
-    unpack_bf16([&[u8]; PANEL_ROWS], &mut [f32]);
     unpack_f16([&[u8]; PANEL_ROWS], &mut [f32]);
     halves(&[u16; PANEL_ROWS]) -> [f32; PANEL_ROWS];
     round_levels(&[f32], &mut [i8], &mut [i16]) -> f32;

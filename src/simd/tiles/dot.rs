@@ -1,4 +1,4 @@
-//! Two instructions as the compiler should make them.
+//! Two instructions on the registers that panels and rows are loaded to.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -23,7 +23,8 @@ pub(super) fn dpwssd(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
     sum
 }
 
-/// Each lane of `sum` plus the two products of the BF16 halves of `a` and `b`.
+/// Each lane of `sum` plus the two products of the BF16 halves of `a` and `b`; denormals count as
+/// zero.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) fn dpbf16(sum: __m512, a: __m512i, b: __m512i) -> __m512 {

@@ -100,7 +100,8 @@ pub(super) fn dpwssd(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
     zip(sum, products, i32::wrapping_add)
 }
 
-/// Each lane of `sum` plus the two products of the BF16 halves of `a` and `b`.
+/// Each lane of `sum` plus the two products of the BF16 halves of `a` and `b`. Denormals, which the
+/// instruction takes as zero, are of no account in the tests.
 pub(super) fn dpbf16(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
     let halves = |lane: i32| [lane << 16, lane & !0xffff].map(|bits| f32::from_bits(bits as u32));
     let products = zip(a, b, |a, b| {
@@ -116,8 +117,8 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use crate::simd::tiles::{
-        BytesPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine, PANEL_ROWS,
-        SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
+        BytesPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine, WidePanels,
+        WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
     };
 
     /// Two at a time and one alone.
@@ -227,7 +228,9 @@ mod tests {
                 (0..TILE_TOKENS * len).map(|_| rng.random_range(-127..=127)).collect();
             // The largest sums that there can be, of either sign.
             weights[..PANEL_ROWS * WIDE_BLOCK].fill(0);
+            weights[PANEL_ROWS * len..][..PANEL_ROWS * WIDE_BLOCK].fill(255);
             quants[..WIDE_BLOCK].fill(-127);
+            quants[len..][..WIDE_BLOCK].fill(127);
             let d = floats(N_PANELS * n * PANEL_ROWS, &mut rng);
             let scales = floats(TILE_TOKENS * n, &mut rng);
             let offsets: Vec<i32> = quants
@@ -251,6 +254,43 @@ mod tests {
                 f64::from(scale) * f64::from(quants[token * len + k])
             };
             assert_near(&[plain_sums(len, weight, value), sums], &format!("{n}"));
+        }
+    }
+
+    #[test]
+    fn wide_rows_agree() {
+        let mut rng = ChaCha8Rng::seed_from_u64(8);
+        for (w_max, a_max, n) in [(128, i16::MAX, 1), (128, i16::MAX, 5), (8191, 8191, 5)] {
+            let len = n * WIDE_BLOCK;
+            let mut weights: Vec<i16> = (0..N_PANELS * PANEL_ROWS * len)
+                .map(|_| rng.random_range(-w_max..=w_max))
+                .collect();
+            let mut quants: Vec<i16> =
+                (0..TILE_TOKENS * len).map(|_| rng.random_range(-a_max..=a_max)).collect();
+            // The largest sums that there can be, of either sign.
+            weights[..PANEL_ROWS * WIDE_BLOCK].fill(-w_max);
+            quants[..WIDE_BLOCK].fill(-a_max);
+            quants[len..][..WIDE_BLOCK].fill(a_max);
+            let d = floats(N_PANELS * n * PANEL_ROWS, &mut rng);
+            let scales = floats(TILE_TOKENS * n, &mut rng);
+            let rows = std::array::from_fn(|t| WideRow {
+                quants: &quants[t * len..][..len],
+                scales: &scales[t * n..][..n],
+            });
+            let panels = WidePanels { weights: &weights, d: &d };
+            let weight = |panel: usize, row: usize, k: usize| {
+                let number = weights[(panel * len + k / 2 * 2) * PANEL_ROWS + 2 * row + k % 2];
+                let d = d[(panel * n + k / WIDE_BLOCK) * PANEL_ROWS + row];
+                f64::from(d) * f64::from(number)
+            };
+            let value = |token: usize, k: usize| {
+                let scale = scales[token * n + k / WIDE_BLOCK];
+                f64::from(scale) * f64::from(quants[token * len + k])
+            };
+            let plain = plain_sums(len, weight, value);
+            for sums in both(|machine, sums| machine.wide(panels, rows, sums)).iter().flatten() {
+                assert_near(&[plain.clone(), sums.clone()], &format!("{w_max} {a_max} {n}"));
+            }
         }
     }
 

@@ -9,7 +9,7 @@
 //! bytes   u8   [block][step of 4 k][2][8 rows][4 k]      Q8_0: weights + 128 x i8 activations
 //! wide    i16       [step of 2 k][2][8 rows][2 k]        Q8_0, bf16: i16 weights x i16 activations
 //! pairs   bf16      [step of 2 k][2][8 rows][2 k]        bf16: bf16 activations
-//! float   f32       [k][2][8 rows]                       f32, f16, bf16: f32 activations
+//! float   f32       [k][2][8 rows]                       f32, f16: f32 activations
 //! ```
 //!
 //! Integer sums are exact: levels are so small that a few products fit into 16 bits

@@ -86,11 +86,12 @@ impl TileMachine {
         unsafe { scaled(rows, largest, out.as_mut_ptr(), d.as_mut_ptr()) }
     }
 
-    /// Sixteen columns of a panel of pairs from bf16 rows: `out` is `[8][16][2]`. Panics if a row
-    /// is shorter than sixteen.
+    /// Sixteen columns of a panel of pairs from bf16 rows: `out` is `[8][16][2]`. Panics if it is
+    /// not, or a row is shorter than sixteen.
     pub fn unpack_pairs(self, rows: [&[u8]; PANEL_ROWS], out: &mut [u16]) {
         assert!(out.len() == 16 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 32));
-        // SAFETY: as above.
+        // SAFETY: `self` says that the processor has AVX2; the assertion says that 32 bytes of each
+        // row can be read and eight times 64 written.
         unsafe { columns(rows, out.as_mut_ptr().cast(), |row| load(row)) }
     }
 
@@ -101,17 +102,6 @@ impl TileMachine {
         // SAFETY: `self` says that the processor has AVX2; the assertion says that 32 bytes of
         // each row can be read and eight times 64 written.
         unsafe { columns(rows, out.as_mut_ptr().cast(), |p| load(p)) }
-    }
-
-    /// The same from bf16 rows.
-    pub fn unpack_bf16(self, rows: [&[u8]; PANEL_ROWS], out: &mut [f32]) {
-        assert!(out.len() == 8 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 16));
-        // SAFETY: as above with 16 bytes of each row.
-        unsafe {
-            columns(rows, out.as_mut_ptr().cast(), |p| {
-                _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())))
-            });
-        }
     }
 
     /// The same from f16 rows.
