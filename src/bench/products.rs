@@ -1,6 +1,7 @@
 //! The matrix products alone, on the model's own weights.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -79,7 +80,7 @@ pub(super) fn measure(
     largest.into_iter().filter_map(speed).collect()
 }
 
-/// Seconds of one product, its rows shared out between threads as in a graph.
+/// Seconds of one product, its parts taken by threads as in a graph.
 fn seconds(
     machine: Machine,
     matrix: Matrix<'_>,
@@ -95,23 +96,28 @@ fn seconds(
     let prepared = &mut bytemuck::cast_slice_mut(&mut memory)[..row_bytes * n_tokens];
     prepared.chunks_exact_mut(row_bytes).for_each(|out| activations.prepare(machine, &row, out));
     let prepared = &*prepared;
-    let share = |i: usize| {
-        let rows = matrix.share(i, n_threads);
-        let (mut scratch, mut out) = (Scratch::default(), vec![0f32; rows.len() * n_tokens]);
-        let (first, width) = (rows.start, rows.len());
-        if width == 0 {
-            return 0.0;
-        }
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let width = matrix.part(0, n_threads).len();
+        let (mut scratch, mut out) = (Scratch::default(), vec![0f32; width * n_tokens]);
         let begin = Instant::now();
-        multiply(machine, matrix, rows, prepared, n_tokens, &mut scratch, |t, row, sums, add| {
-            put(sums, add, &mut out[t * width + row - first..][..sums.len()]);
-        });
+        loop {
+            let part = next.fetch_add(1, Ordering::Relaxed);
+            if part >= matrix.n_parts(n_threads) {
+                break;
+            }
+            let (scratch, rows) = (&mut scratch, matrix.part(part, n_threads));
+            let first = rows.start;
+            multiply(machine, matrix, rows, prepared, n_tokens, scratch, |t, row, sums, add| {
+                put(sums, add, &mut out[t * width + row - first..][..sums.len()]);
+            });
+        }
         let seconds = begin.elapsed().as_secs_f64();
         std::hint::black_box(out);
         seconds
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..n_threads).map(|i| scope.spawn(move || share(i))).collect();
+        let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(run)).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).fold(0.0, f64::max)
     })
 }

@@ -14,7 +14,7 @@ use ggml_sys as sys;
 use super::arena::Arena;
 use super::fused::RowsOp;
 use super::pool::{pool_segments, SegmentPool};
-use super::product::{self, Products};
+use super::product::{self, ProductOp, Products};
 use super::tensors::{MappedTensors, StateTensors};
 use super::{Device, TensorType};
 use crate::matmul::{Format, Machine, TILE_TOKENS};
@@ -52,6 +52,9 @@ pub struct Graph {
     /// What fused operations do. They point to it, so each stays where it is.
     #[allow(clippy::vec_box)]
     pub(super) fused: Vec<Box<RowsOp>>,
+    /// The same for products of our own.
+    #[allow(clippy::vec_box)]
+    own_products: Vec<Box<ProductOp>>,
 }
 
 // SAFETY: the graph and its arena are owned by this value; the weights and the state it points to
@@ -83,6 +86,7 @@ impl Graph {
             state,
             products,
             fused: Vec::new(),
+            own_products: Vec::new(),
         }
     }
 
@@ -180,9 +184,11 @@ impl Graph {
         assert_eq!(self.n_cols(&rows), n_in, "product of {:?}", self.ne(w));
         let machine = Machine::detect().expect("formats are those of a machine");
         let x = self.activations(rows, format.activations(machine));
-        let data = product::user_data(format);
+        self.own_products.push(Box::new(ProductOp::new(format)));
+        let op: *const ProductOp = &**self.own_products.last().expect("just pushed");
+        let data = op.cast_mut().cast();
         // SAFETY: `product` gets exactly what its contract names: contiguous matrices of these
-        // sizes and the format.
+        // sizes and the operation, which the graph keeps where it is until it is dropped.
         unsafe { self.custom(sys::GGML_TYPE_F32, [n_out, n], &[w, x], product::product, data) }
     }
 

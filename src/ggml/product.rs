@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ggml_sys as sys;
 
@@ -42,34 +43,57 @@ pub fn format_of(ty: TensorType) -> Option<Format> {
     })
 }
 
-/// The format travels in the pointer's value; nothing is pointed to.
-pub(super) fn user_data(format: Format) -> *mut c_void {
-    std::ptr::without_provenance_mut(format as usize)
+/// What [`product`] does, and how far it is.
+pub(super) struct ProductOp {
+    format: Format,
+    /// The next part that no thread has taken.
+    next: AtomicUsize,
+    /// Threads that found nothing left.
+    done: AtomicUsize,
 }
 
-fn format(userdata: *mut c_void) -> Format {
-    Format::ALL[userdata.addr()]
+impl ProductOp {
+    pub(super) fn new(format: Format) -> Self {
+        Self { format, next: AtomicUsize::new(0), done: AtomicUsize::new(0) }
+    }
+
+    /// A part that no other thread has.
+    fn take(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Said by each of `nth` threads once per run; the last one makes ready for the next run, which
+    /// begins when all of them have met.
+    fn leave(&self, nth: usize) {
+        if self.done.fetch_add(1, Ordering::AcqRel) + 1 == nth {
+            self.done.store(0, Ordering::Relaxed);
+            self.next.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
-/// Multiplies the panels of this thread.
+/// Multiplies part after part, as long as there are any: a thread that the system lets wait holds
+/// up the others by one part, not by its share of all.
 ///
 /// # Safety
-/// Called by ggml alone, with a `dst` that `Graph::own_product` made: f32 `{n_out, n}`, source 0
-/// rows of weights `{n_in, n_out}` of the format in `userdata`, source 1 `n` rows of `n_in` as the
-/// format's [`Activations`](crate::matmul::Activations) are; all contiguous and allocated.
+/// Called by ggml alone, on `nth` threads that meet before and after, with a `dst` that
+/// `Graph::own_product` made: `userdata` a [`ProductOp`], f32 `{n_out, n}`, source 0 rows of weights
+/// `{n_in, n_out}` of its format, source 1 `n` rows of `n_in` as the format's
+/// [`Activations`](crate::matmul::Activations) are; all contiguous and allocated.
 pub(super) unsafe extern "C" fn product(
     dst: *mut sys::ggml_tensor,
-    ith: c_int,
+    _ith: c_int,
     nth: c_int,
     userdata: *mut c_void,
 ) {
     let machine = Machine::detect().expect("the operation is made where there is one");
-    // SAFETY: per the contract above the tensors and their data are alive during the call and have
-    // the stated shapes; the sources are not written meanwhile. The threads share out the panels,
-    // and each makes slices of the rows of its own panels only, so no two overlap.
+    // SAFETY: per the contract above the operation, the tensors and their data are alive during the
+    // call and have the stated shapes; the sources are not written meanwhile. No two threads take
+    // the same part, and each makes slices of the rows of its own parts only, so no two overlap.
     unsafe {
         let (w, x) = (&*(*dst).src[0], &*(*dst).src[1]);
-        let format = format(userdata);
+        let (op, nth) = (&*userdata.cast::<ProductOp>(), nth as usize);
+        let format = op.format;
         let (n_in, n_out) = (w.ne[0] as usize, w.ne[1] as usize);
         let n = (*dst).ne[1] as usize;
         let bytes = n_in / format.block_len() * format.block_bytes() * n_out;
@@ -77,15 +101,18 @@ pub(super) unsafe extern "C" fn product(
         let size = n * format.activations(machine).row_bytes(n_in);
         let activations = slice::from_raw_parts(x.data.cast::<u8>(), size);
         let y = (*dst).data.cast::<f32>();
-        let rows = matrix.share(ith as usize, nth as usize);
-        if rows.is_empty() {
-            return;
-        }
-        SCRATCH.with_borrow_mut(|scratch| {
+        let n_parts = matrix.n_parts(nth);
+        SCRATCH.with_borrow_mut(|scratch| loop {
+            let part = op.take();
+            if part >= n_parts {
+                break;
+            }
+            let rows = matrix.part(part, nth);
             multiply(machine, matrix, rows, activations, n, scratch, |token, row, sums, add| {
                 let out = slice::from_raw_parts_mut(y.add(token * n_out + row), sums.len());
                 put(sums, add, out);
             });
         });
+        op.leave(nth);
     }
 }

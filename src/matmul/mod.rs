@@ -162,11 +162,26 @@ impl<'a> Matrix<'a> {
         self.bytes.len() / self.row_bytes
     }
 
-    /// The rows of whole panels that fall to thread `i` of `n`; none if there are fewer panels.
-    pub fn share(&self, i: usize, n: usize) -> Range<usize> {
-        let n_panels = self.n_out().div_ceil(PANEL_ROWS);
-        let end = |i: usize| self.n_out().min(n_panels * i / n * PANEL_ROWS);
-        end(i)..end(i + 1)
+    /// Parts for `n_threads` threads to take one after the other.
+    pub fn n_parts(&self, n_threads: usize) -> usize {
+        self.n_panels().div_ceil(self.panels_per_part(n_threads))
+    }
+
+    /// The rows of part `i`, whole panels but for the last one.
+    pub fn part(&self, i: usize, n_threads: usize) -> Range<usize> {
+        let size = self.panels_per_part(n_threads) * PANEL_ROWS;
+        self.n_out().min(i * size)..self.n_out().min((i + 1) * size)
+    }
+
+    /// As many as meet the tokens at a time, or fewer where threads would be left without.
+    fn panels_per_part(&self, n_threads: usize) -> usize {
+        /// Parts of a thread, at least.
+        const PARTS: usize = 4;
+        (self.n_panels() / (PARTS * n_threads)).clamp(1, panels::AT_ONCE)
+    }
+
+    fn n_panels(&self) -> usize {
+        self.n_out().div_ceil(PANEL_ROWS)
     }
 
     fn row(&self, row: usize) -> &'a [u8] {

@@ -14,6 +14,9 @@ const PANEL_BYTES: usize = 64 << 10;
 /// more there are, the more seldom the tokens come from further away.
 const GROUP_BYTES: usize = 256 << 10;
 
+/// Panels at a time.
+pub(super) const AT_ONCE: usize = GROUP_BYTES / PANEL_BYTES;
+
 pub(super) fn multiply(
     machine: Machine,
     matrix: Matrix<'_>,
@@ -25,10 +28,9 @@ pub(super) fn multiply(
 ) {
     let n_in = matrix.n_in;
     let panel_cols = PANEL_BYTES / (PANEL_ROWS * weight_bytes(matrix.activations(machine)));
-    let at_once = GROUP_BYTES / PANEL_BYTES;
-    let mut sums = vec![0.0; at_once * TILE_TOKENS * PANEL_ROWS];
-    for first in rows.clone().step_by(at_once * PANEL_ROWS) {
-        let n_rows = (at_once * PANEL_ROWS).min(rows.end - first);
+    let mut sums = vec![0.0; AT_ONCE * TILE_TOKENS * PANEL_ROWS];
+    for first in rows.clone().step_by(AT_ONCE * PANEL_ROWS) {
+        let n_rows = (AT_ONCE * PANEL_ROWS).min(rows.end - first);
         let stride = n_rows.next_multiple_of(PANEL_ROWS);
         let sums = &mut sums[..TILE_TOKENS * stride];
         for start in (0..n_in).step_by(panel_cols) {
