@@ -214,8 +214,7 @@ impl TileMachine {
         Self::candidates().into_iter().flatten().collect()
     }
 
-    /// Whether there are products of [`BytesPanels`], which are faster than those of
-    /// [`WidePanels`].
+    /// Whether there are products of panels of bytes, which are faster than those of wide ones.
     pub fn has_bytes(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return self.0 >= Set::Vnni;

@@ -114,7 +114,7 @@ impl TileMachine {
     }
 
     /// Sums over each of `panels` and four rows of i16 activations, into `sums`
-    /// `[token][panel][row]`; wrong where magnitudes are beyond [`WIDE_LIMIT`](super::WIDE_LIMIT).
+    /// `[token][panel][row]`; wrong where magnitudes are beyond `WIDE_LIMIT`.
     /// Panics unless all have the same number of blocks.
     pub fn wide(self, panels: WidePanels, rows: [WideRow; TILE_TOKENS], sums: &mut [f32]) {
         let n = rows[0].scales.len();
