@@ -1,14 +1,15 @@
 //! The matrix products alone, on the model's own weights.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::ggml::format_of;
 use crate::gguf::TensorInfo;
-use crate::matmul::{multiply, put, Arithmetic, Machine, Matrix, Scratch, PANEL_ROWS, TILE_TOKENS};
+use crate::matmul::{
+    multiply, put, Arithmetic, Machine, Matrix, Parts, Scratch, PANEL_ROWS, TILE_TOKENS,
+};
 use crate::model::Model;
 
 /// Speed of the product of one matrix.
@@ -96,18 +97,13 @@ fn seconds(
     let prepared = &mut bytemuck::cast_slice_mut(&mut memory)[..row_bytes * n_tokens];
     prepared.chunks_exact_mut(row_bytes).for_each(|out| activations.prepare(machine, &row, out));
     let prepared = &*prepared;
-    let next = AtomicUsize::new(0);
+    let parts = Parts::default();
     let run = || {
-        let width = matrix.part(0, n_threads).len();
+        let width = matrix.part_rows(n_threads);
         let (mut scratch, mut out) = (Scratch::default(), vec![0f32; width * n_tokens]);
         let begin = Instant::now();
-        loop {
-            let part = next.fetch_add(1, Ordering::Relaxed);
-            if part >= matrix.n_parts(n_threads) {
-                break;
-            }
-            let (scratch, rows) = (&mut scratch, matrix.part(part, n_threads));
-            let first = rows.start;
+        while let Some(rows) = parts.take(&matrix, n_threads) {
+            let (scratch, first) = (&mut scratch, rows.start);
             multiply(machine, matrix, rows, prepared, n_tokens, scratch, |t, row, sums, add| {
                 put(sums, add, &mut out[t * width + row - first..][..sums.len()]);
             });

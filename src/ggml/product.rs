@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ggml_sys as sys;
 
 use super::TensorType;
-use crate::matmul::{multiply, put, Format, Machine, Matrix, Scratch};
+use crate::matmul::{multiply, put, Format, Machine, Matrix, Parts, Scratch};
 
 /// Whose matrix products a graph runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,20 +46,14 @@ pub fn format_of(ty: TensorType) -> Option<Format> {
 /// What [`product`] does, and how far it is.
 pub(super) struct ProductOp {
     format: Format,
-    /// The next part that no thread has taken.
-    next: AtomicUsize,
+    parts: Parts,
     /// Threads that found nothing left.
     done: AtomicUsize,
 }
 
 impl ProductOp {
     pub(super) fn new(format: Format) -> Self {
-        Self { format, next: AtomicUsize::new(0), done: AtomicUsize::new(0) }
-    }
-
-    /// A part that no other thread has.
-    fn take(&self) -> usize {
-        self.next.fetch_add(1, Ordering::Relaxed)
+        Self { format, parts: Parts::default(), done: AtomicUsize::new(0) }
     }
 
     /// Said by each of `nth` threads once per run; the last one makes ready for the next run, which
@@ -67,7 +61,7 @@ impl ProductOp {
     fn leave(&self, nth: usize) {
         if self.done.fetch_add(1, Ordering::AcqRel) + 1 == nth {
             self.done.store(0, Ordering::Relaxed);
-            self.next.store(0, Ordering::Relaxed);
+            self.parts.give_back();
         }
     }
 }
@@ -101,17 +95,21 @@ pub(super) unsafe extern "C" fn product(
         let size = n * format.activations(machine).row_bytes(n_in);
         let activations = slice::from_raw_parts(x.data.cast::<u8>(), size);
         let y = (*dst).data.cast::<f32>();
-        let n_parts = matrix.n_parts(nth);
-        SCRATCH.with_borrow_mut(|scratch| loop {
-            let part = op.take();
-            if part >= n_parts {
-                break;
+        SCRATCH.with_borrow_mut(|scratch| {
+            while let Some(rows) = op.parts.take(&matrix, nth) {
+                multiply(
+                    machine,
+                    matrix,
+                    rows,
+                    activations,
+                    n,
+                    scratch,
+                    |token, row, sums, add| {
+                        let out = slice::from_raw_parts_mut(y.add(token * n_out + row), sums.len());
+                        put(sums, add, out);
+                    },
+                );
             }
-            let rows = matrix.part(part, nth);
-            multiply(machine, matrix, rows, activations, n, scratch, |token, row, sums, add| {
-                let out = slice::from_raw_parts_mut(y.add(token * n_out + row), sums.len());
-                put(sums, add, out);
-            });
         });
         op.leave(nth);
     }

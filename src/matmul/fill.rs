@@ -5,9 +5,7 @@ use std::ops::Range;
 use super::decode::{bits, half, superblock};
 use super::panels::Panels;
 use super::{Activations, Format, Machine, Matrix, PANEL_ROWS};
-use crate::simd::tiles::{
-    BytesPanels, LevelsPanels, LevelsShape, WidePanels, SUPERBLOCK, WIDE_BLOCK,
-};
+use crate::simd::tiles::{BlockPanels, LevelsPanels, LevelsShape, SUPERBLOCK, WIDE_BLOCK};
 
 /// Memory for panels, to be used again for the next.
 #[derive(Debug, Default)]
@@ -47,15 +45,23 @@ pub(super) fn fill<'a>(
         })
         .collect();
     let n_cols = cols.len();
-    match (format.levels(), format.activations(machine)) {
-        (Some(shape), _) => Panels::Levels(shape, levels(machine, format, shape, &panels, scratch)),
-        (None, Activations::Bytes) => Panels::Bytes(signed_bytes(machine, &panels, scratch)),
-        (None, Activations::Wide { largest }) if format == Format::BF16 => {
+    if let Some(shape) = format.levels() {
+        return Panels::Levels(shape, levels(machine, format, shape, &panels, scratch));
+    }
+    match format.activations(machine) {
+        Activations::Bytes => {
+            let Scratch { bytes, d, .. } = scratch;
+            Panels::Bytes(q8_0(machine, &panels, bytes, d, Machine::unpack_bytes))
+        }
+        Activations::Wide { largest } if format == Format::BF16 => {
             Panels::Wide(scaled(machine, largest, &panels, n_cols, scratch))
         }
-        (None, Activations::Wide { .. }) => Panels::Wide(wide(machine, &panels, scratch)),
-        (None, Activations::Pairs) => Panels::Pairs(pairs(machine, &panels, n_cols, scratch)),
-        (None, _) => Panels::Float(floats(machine, format, &panels, n_cols, scratch)),
+        Activations::Wide { .. } => {
+            let Scratch { wide, d, .. } = scratch;
+            Panels::Wide(q8_0(machine, &panels, wide, d, Machine::unpack_wide))
+        }
+        Activations::Pairs => Panels::Pairs(pairs(machine, &panels, n_cols, scratch)),
+        _ => Panels::Float(floats(machine, format, &panels, n_cols, scratch)),
     }
 }
 
@@ -101,38 +107,26 @@ fn levels<'a>(
     LevelsPanels { levels, scales, mins, d, d_min }
 }
 
-fn signed_bytes<'a>(
+/// Q8_0 as `unpack` leaves its blocks of signed bytes.
+fn q8_0<'a, T: Copy + Default>(
     machine: Machine,
     panels: &[Rows<'_>],
-    scratch: &'a mut Scratch,
-) -> BytesPanels<'a> {
+    weights: &'a mut Vec<T>,
+    d: &'a mut Vec<f32>,
+    unpack: impl Fn(Machine, Rows<'_>, &mut [T]),
+) -> BlockPanels<'a, T> {
     let block_bytes = Format::Q8_0.block_bytes();
     let n = panels.len() * (panels[0][0].len() / block_bytes);
-    let weights = aligned(&mut scratch.bytes, n * PANEL_ROWS * WIDE_BLOCK);
-    let d = aligned(&mut scratch.d, n * PANEL_ROWS);
+    let weights = aligned(weights, n * PANEL_ROWS * WIDE_BLOCK);
+    let d = aligned(d, n * PANEL_ROWS);
     let parts = weights.chunks_exact_mut(PANEL_ROWS * WIDE_BLOCK);
     let parts = parts.zip(d.chunks_exact_mut(PANEL_ROWS));
     for (blocks, (weights, d)) in blocks(panels, block_bytes).zip(parts) {
         // d f16 | weights 32
         d.copy_from_slice(&machine.halves(&blocks.map(half)));
-        machine.unpack_bytes(blocks.map(|block| &block[2..]), weights);
+        unpack(machine, blocks.map(|block| &block[2..]), weights);
     }
-    BytesPanels { weights, d }
-}
-
-fn wide<'a>(machine: Machine, panels: &[Rows<'_>], scratch: &'a mut Scratch) -> WidePanels<'a> {
-    let block_bytes = Format::Q8_0.block_bytes();
-    let n = panels.len() * (panels[0][0].len() / block_bytes);
-    let weights = aligned(&mut scratch.wide, n * PANEL_ROWS * WIDE_BLOCK);
-    let d = aligned(&mut scratch.d, n * PANEL_ROWS);
-    let parts = weights.chunks_exact_mut(PANEL_ROWS * WIDE_BLOCK);
-    let parts = parts.zip(d.chunks_exact_mut(PANEL_ROWS));
-    for (blocks, (weights, d)) in blocks(panels, block_bytes).zip(parts) {
-        // d f16 | weights 32
-        d.copy_from_slice(&machine.halves(&blocks.map(half)));
-        machine.unpack_wide(blocks.map(|block| &block[2..]), weights);
-    }
-    WidePanels { weights, d }
+    BlockPanels { weights, d }
 }
 
 /// Whole numbers with a scale for each 32 from bf16; columns of zeros fill the last block.
@@ -142,7 +136,7 @@ fn scaled<'a>(
     panels: &[Rows<'_>],
     n_cols: usize,
     scratch: &'a mut Scratch,
-) -> WidePanels<'a> {
+) -> BlockPanels<'a, i16> {
     const BYTES: usize = 2 * WIDE_BLOCK;
     let n = n_cols.div_ceil(WIDE_BLOCK);
     let weights = aligned(&mut scratch.wide, panels.len() * n * PANEL_ROWS * WIDE_BLOCK);
@@ -163,7 +157,7 @@ fn scaled<'a>(
             }
         }
     }
-    WidePanels { weights, d }
+    BlockPanels { weights, d }
 }
 
 /// Block by block of each panel: the blocks of its sixteen rows.

@@ -25,6 +25,7 @@ pub use fill::Scratch;
 
 pub use crate::simd::tiles::{Arithmetic, TileMachine as Machine, PANEL_ROWS, TILE_TOKENS};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::simd::tiles::{LevelsShape, SUPERBLOCK, WIDE_BLOCK, WIDE_LIMIT};
 
@@ -36,7 +37,6 @@ const _: () = assert!(128 * i16::MAX as i32 <= WIDE_LIMIT);
 
 /// A tensor type that has a product here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Format {
     /// 32-bit floats.
     F32,
@@ -162,30 +162,35 @@ impl<'a> Matrix<'a> {
         self.bytes.len() / self.row_bytes
     }
 
-    /// Parts for `n_threads` threads to take one after the other.
-    pub fn n_parts(&self, n_threads: usize) -> usize {
-        self.n_panels().div_ceil(self.panels_per_part(n_threads))
-    }
-
-    /// The rows of part `i`, whole panels but for the last one.
-    pub fn part(&self, i: usize, n_threads: usize) -> Range<usize> {
-        let size = self.panels_per_part(n_threads) * PANEL_ROWS;
-        self.n_out().min(i * size)..self.n_out().min((i + 1) * size)
-    }
-
-    /// As many as meet the tokens at a time, or fewer where threads would be left without.
-    fn panels_per_part(&self, n_threads: usize) -> usize {
+    /// Rows of a part for one of `n_threads` threads: as many panels as meet the tokens at a time, or
+    /// fewer where threads would be left without.
+    pub fn part_rows(&self, n_threads: usize) -> usize {
         /// Parts of a thread, at least.
         const PARTS: usize = 4;
-        (self.n_panels() / (PARTS * n_threads)).clamp(1, panels::AT_ONCE)
-    }
-
-    fn n_panels(&self) -> usize {
-        self.n_out().div_ceil(PANEL_ROWS)
+        let n_panels = self.n_out().div_ceil(PANEL_ROWS);
+        (n_panels / (PARTS * n_threads)).clamp(1, panels::AT_ONCE) * PANEL_ROWS
     }
 
     fn row(&self, row: usize) -> &'a [u8] {
         &self.bytes[row * self.row_bytes..][..self.row_bytes]
+    }
+}
+
+/// Parts of a product, which threads take one after the other.
+#[derive(Debug, Default)]
+pub struct Parts(AtomicUsize);
+
+impl Parts {
+    /// Rows that no other of the `n_threads` threads has; none if all are taken.
+    pub fn take(&self, matrix: &Matrix<'_>, n_threads: usize) -> Option<Range<usize>> {
+        let (n_out, size) = (matrix.n_out(), matrix.part_rows(n_threads));
+        let start = self.0.fetch_add(1, Ordering::Relaxed) * size;
+        (start < n_out).then(|| start..n_out.min(start + size))
+    }
+
+    /// All can be taken again.
+    pub fn give_back(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 }
 

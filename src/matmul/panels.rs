@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::activations::{bytes_row, levels_row, wide_row};
 use super::fill::fill;
 use super::{Activations, Machine, Matrix, Scratch, PANEL_ROWS, TILE_TOKENS};
-use crate::simd::tiles::{BytesPanels, LevelsPanels, LevelsShape, WidePanels};
+use crate::simd::tiles::{BlockPanels, LevelsPanels, LevelsShape};
 
 /// Bytes of a panel. Narrower ones add up sums more often.
 const PANEL_BYTES: usize = 64 << 10;
@@ -28,7 +28,7 @@ pub(super) fn multiply(
 ) {
     let n_in = matrix.n_in;
     let panel_cols = PANEL_BYTES / (PANEL_ROWS * weight_bytes(matrix.activations(machine)));
-    let mut sums = vec![0.0; AT_ONCE * TILE_TOKENS * PANEL_ROWS];
+    let mut sums = [0.0; AT_ONCE * TILE_TOKENS * PANEL_ROWS];
     for first in rows.clone().step_by(AT_ONCE * PANEL_ROWS) {
         let n_rows = (AT_ONCE * PANEL_ROWS).min(rows.end - first);
         let stride = n_rows.next_multiple_of(PANEL_ROWS);
@@ -60,8 +60,8 @@ fn weight_bytes(activations: Activations) -> usize {
 /// Some columns of a few times sixteen rows.
 pub(super) enum Panels<'a> {
     Levels(LevelsShape, LevelsPanels<'a>),
-    Bytes(BytesPanels<'a>),
-    Wide(WidePanels<'a>),
+    Bytes(BlockPanels<'a, u8>),
+    Wide(BlockPanels<'a, i16>),
     Pairs(&'a [u16]),
     Float(&'a [f32]),
 }

@@ -1,8 +1,8 @@
 //! The methods of a [`TileMachine`] on processors for which there is none: they cannot be called.
 
 use super::{
-    Arithmetic, BytesPanels, BytesRow, LevelBits, LevelsPanels, LevelsRow, LevelsShape,
-    TileMachine, WidePanels, WideRow, PANEL_ROWS, TILE_TOKENS,
+    Arithmetic, BlockPanels, BytesRow, LevelBits, LevelsPanels, LevelsRow, LevelsShape,
+    TileMachine, WideRow, PANEL_ROWS, TILE_TOKENS,
 };
 
 macro_rules! absent {
@@ -20,8 +20,8 @@ macro_rules! absent {
 
 absent! {
     levels(LevelsShape, LevelsPanels, [LevelsRow; TILE_TOKENS], &mut [f32]);
-    bytes(BytesPanels, [BytesRow; TILE_TOKENS], &mut [f32]);
-    wide(WidePanels, [WideRow; TILE_TOKENS], &mut [f32]);
+    bytes(BlockPanels<u8>, [BytesRow; TILE_TOKENS], &mut [f32]);
+    wide(BlockPanels<i16>, [WideRow; TILE_TOKENS], &mut [f32]);
     pairs(&[u16], [&[u16]; TILE_TOKENS], &mut [f32]);
     floats(&[f32], [&[f32]; TILE_TOKENS], &mut [f32]);
     unpack_levels(LevelBits, [&[u8]; PANEL_ROWS], [&[u8]; PANEL_ROWS], &mut [u8]);

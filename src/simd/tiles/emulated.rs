@@ -117,8 +117,8 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use crate::simd::tiles::{
-        BytesPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine, WidePanels,
-        WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
+        BlockPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine, WideRow,
+        PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
     };
 
     /// Two at a time and one alone.
@@ -242,7 +242,7 @@ mod tests {
                 scales: &scales[t * n..][..n],
                 offsets: &offsets[t * n..][..n],
             });
-            let panels = BytesPanels { weights: &weights, d: &d };
+            let panels = BlockPanels { weights: &weights, d: &d };
             let sums = sums_of(Set::Vnni, |machine, sums| machine.bytes(panels, rows, sums));
             let weight = |panel: usize, row: usize, k: usize| {
                 let byte = weights[(panel * len + k / 4 * 4) * PANEL_ROWS + 4 * row + k % 4];
@@ -277,7 +277,7 @@ mod tests {
                 quants: &quants[t * len..][..len],
                 scales: &scales[t * n..][..n],
             });
-            let panels = WidePanels { weights: &weights, d: &d };
+            let panels = BlockPanels { weights: &weights, d: &d };
             let weight = |panel: usize, row: usize, k: usize| {
                 let number = weights[(panel * len + k / 2 * 2) * PANEL_ROWS + 2 * row + k % 2];
                 let d = d[(panel * n + k / WIDE_BLOCK) * PANEL_ROWS + row];

@@ -148,11 +148,12 @@ pub struct LevelsRow<'a> {
     pub sums: &'a [i16],
 }
 
-/// Panels of Q8_0 in bytes, one after the other: weight = `d (byte - 128)`.
+/// Panels of weights with a scale for each 32, one after the other: weight = `d (byte - 128)` for
+/// bytes, `d number` for i16.
 #[derive(Debug, Clone, Copy)]
-pub struct BytesPanels<'a> {
-    /// `[panel][k / 4][2][8][4]`
-    pub weights: &'a [u8],
+pub struct BlockPanels<'a, T> {
+    /// `[panel][k / step][2][8][step]`, of four bytes or two i16 a step.
+    pub weights: &'a [T],
     /// `[panel][k / 32][16]`
     pub d: &'a [f32],
 }
@@ -166,15 +167,6 @@ pub struct BytesRow<'a> {
     pub scales: &'a [f32],
     /// `[k / 32]`: -128 times the sum of the quants.
     pub offsets: &'a [i32],
-}
-
-/// Panels of i16 weights with a scale for each 32, one after the other.
-#[derive(Debug, Clone, Copy)]
-pub struct WidePanels<'a> {
-    /// `[panel][k / 2][2][8][2]`
-    pub weights: &'a [i16],
-    /// `[panel][k / 32][16]`
-    pub d: &'a [f32],
 }
 
 /// Rows of i16 activations with a scale for each 32.

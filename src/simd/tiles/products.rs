@@ -2,8 +2,8 @@
 
 use super::LevelsShape::{Block16Levels32, Block16Levels64, Block32Levels16, Block32Levels32};
 use super::{
-    avx2, vnni, BytesPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine,
-    WidePanels, WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
+    avx2, vnni, BlockPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine,
+    WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
 };
 
 /// Sums of four rows of activations and a panel: `[token][row]`.
@@ -17,6 +17,21 @@ pub(super) struct Superblocks {
     pub(super) mins: *const i16,
     pub(super) d: *const f32,
     pub(super) d_min: *const f32,
+}
+
+impl<T> BlockPanels<'_, T> {
+    /// Where weights and scales of each panel of `n` blocks begin. Panics unless there are as many
+    /// panels as `sums` has room for.
+    fn starts(&self, n: usize, sums: &[f32]) -> impl Fn(usize) -> (*const T, *const f32) + '_ {
+        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
+        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
+        assert!(self.d.len() == n_panels * n * PANEL_ROWS);
+        assert!(self.weights.len() == n_panels * n * PANEL_ROWS * WIDE_BLOCK);
+        move |panel| {
+            let weights = self.weights[panel * n * PANEL_ROWS * WIDE_BLOCK..].as_ptr();
+            (weights, self.d[panel * n * PANEL_ROWS..].as_ptr())
+        }
+    }
 }
 
 impl TileMachine {
@@ -88,21 +103,14 @@ impl TileMachine {
     /// Sums over each of `panels` and four rows of i8 activations, into `sums`
     /// `[token][panel][row]`. Panics unless all have the same number of blocks, and where there
     /// [are no such products](Self::has_bytes).
-    pub fn bytes(self, panels: BytesPanels, rows: [BytesRow; TILE_TOKENS], sums: &mut [f32]) {
+    pub fn bytes(self, panels: BlockPanels<u8>, rows: [BytesRow; TILE_TOKENS], sums: &mut [f32]) {
         assert!(self.has_bytes(), "products of bytes on {self}");
         let n = rows[0].scales.len();
-        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
-        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
-        assert!(panels.d.len() == n_panels * n * PANEL_ROWS);
-        assert!(panels.weights.len() == n_panels * n * PANEL_ROWS * WIDE_BLOCK);
+        let panel = panels.starts(n, sums);
         for row in rows {
             assert!(row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n);
             assert!(row.offsets.len() == n);
         }
-        let panel = |panel: usize| {
-            let weights = panels.weights[panel * n * PANEL_ROWS * WIDE_BLOCK..].as_ptr();
-            (weights, panels.d[panel * n * PANEL_ROWS..].as_ptr())
-        };
         each_two(
             sums,
             panel,
@@ -116,18 +124,11 @@ impl TileMachine {
     /// Sums over each of `panels` and four rows of i16 activations, into `sums`
     /// `[token][panel][row]`; wrong where magnitudes are beyond `WIDE_LIMIT`.
     /// Panics unless all have the same number of blocks.
-    pub fn wide(self, panels: WidePanels, rows: [WideRow; TILE_TOKENS], sums: &mut [f32]) {
+    pub fn wide(self, panels: BlockPanels<i16>, rows: [WideRow; TILE_TOKENS], sums: &mut [f32]) {
         let n = rows[0].scales.len();
-        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
-        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
-        assert!(panels.d.len() == n_panels * n * PANEL_ROWS);
-        assert!(panels.weights.len() == n_panels * n * PANEL_ROWS * WIDE_BLOCK);
+        let panel = panels.starts(n, sums);
         let fits = |row: &WideRow| row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n;
         assert!(rows.iter().all(fits));
-        let panel = |panel: usize| {
-            let weights = panels.weights[panel * n * PANEL_ROWS * WIDE_BLOCK..].as_ptr();
-            (weights, panels.d[panel * n * PANEL_ROWS..].as_ptr())
-        };
         // SAFETY: `self` says what the processor has; lengths are asserted.
         unsafe {
             match self.0 {

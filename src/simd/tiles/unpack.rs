@@ -46,7 +46,7 @@ impl TileMachine {
         }
     }
 
-    /// One block of 32 of `WidePanels::weights` from the bytes of each row. Panics unless a row has
+    /// One block of 32 of `BlockPanels::weights` as i16 from the bytes of each row. Panics unless a row has
     /// 32 and `out` is the size of a block of a panel.
     pub fn unpack_wide(self, rows: [&[u8]; PANEL_ROWS], out: &mut [i16]) {
         assert!(rows.iter().all(|row| row.len() == WIDE_BLOCK));
@@ -56,7 +56,7 @@ impl TileMachine {
         unsafe { wide(rows, out.as_mut_ptr()) }
     }
 
-    /// One block of 32 of `BytesPanels::weights` from the signed bytes of each row. Panics unless a
+    /// One block of 32 of `BlockPanels::weights` as bytes from the signed bytes of each row. Panics unless a
     /// row has 32 and `out` is the size of a block of a panel.
     pub fn unpack_bytes(self, rows: [&[u8]; PANEL_ROWS], out: &mut [u8]) {
         assert!(rows.iter().all(|row| row.len() == WIDE_BLOCK));
@@ -70,7 +70,7 @@ impl TileMachine {
         }
     }
 
-    /// One block of 32 of `WidePanels::weights` and of `WidePanels::d` from bf16 rows: the largest
+    /// One block of 32 of `BlockPanels::weights` and of `BlockPanels::d` from bf16 rows: the largest
     /// magnitude of a row becomes `largest`. A value that is NaN or infinite makes its scale NaN.
     /// Panics unless a row has 64 bytes and `out` is the size of a block of a panel.
     pub fn unpack_scaled(
