@@ -75,6 +75,11 @@ fn openmp() -> bool {
     feature("OPENMP") && target_os() == "linux"
 }
 
+/// The flags of the machine that compiles say nothing about another target's processors.
+fn native() -> bool {
+    feature("NATIVE") && env::var_os("HOST") == env::var_os("TARGET")
+}
+
 fn from_env(name: &str) -> Option<PathBuf> {
     println!("cargo:rerun-if-env-changed={name}");
     env::var_os(name).map(PathBuf::from)
@@ -102,7 +107,7 @@ fn build(backends: &Backends) -> Built {
         .define("BUILD_SHARED_LIBS", on(backends.dynamic))
         .define("GGML_BACKEND_DL", on(backends.dynamic))
         .define("GGML_CPU_ALL_VARIANTS", on(backends.dynamic))
-        .define("GGML_NATIVE", on(feature("NATIVE") && !backends.dynamic))
+        .define("GGML_NATIVE", on(native() && !backends.dynamic))
         .define("GGML_OPENMP", on(openmp()))
         .define("GGML_CCACHE", "OFF")
         .define("GGML_BLAS", "OFF")
