@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rwkvq::ggml::{self, TensorType};
-use rwkvq::matmul::{multiply, Activations, Format, Machine, Matrix, Scratch};
+use rwkvq::matmul::{multiply, Activations, Format, Machine, Matrix, Scratch, BYTE_OFFSET};
 
 fn tensor_type(format: Format) -> TensorType {
     match format {
@@ -260,7 +260,44 @@ fn activations_become_bytes_with_a_scale_for_each_block() {
             assert!((worth - value).abs() <= 1e-6 * value.abs(), "block {i}: {worth} {value}");
         }
         let sum: i32 = quants.iter().map(|&quant| i32::from(quant)).sum();
-        assert_eq!(offsets[i], -128 * sum, "block {i}");
+        assert_eq!(offsets[i], -i32::from(BYTE_OFFSET) * sum, "block {i}");
+    }
+}
+
+/// Panels of whole numbers of 16 bits, also on machines whose formats have faster ones.
+#[test]
+fn wide_panels_hold_the_weights() {
+    const LARGEST: i16 = 8191;
+    let mut rng = ChaCha8Rng::seed_from_u64(13);
+    let values: Vec<f32> = (0..16 * 32).map(|_| rng.random_range(-2.0..2.0f32)).collect();
+    let halves: Vec<u8> = values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
+    for machine in Machine::available() {
+        let (mut panel, mut d) = ([0i16; 512], [0f32; 16]);
+        let rows = std::array::from_fn(|row| &halves[64 * row..][..32]);
+        machine.unpack_wide(rows, &mut panel);
+        for (at, &number) in panel.iter().enumerate() {
+            let (row, k) = (at / 2 % 16, at / 32 * 2 + at % 2);
+            assert_eq!(number, i16::from(rows[row][k] as i8), "{machine}: row {row} column {k}");
+        }
+        let rows = std::array::from_fn(|row| &halves[64 * row..][..64]);
+        machine.unpack_scaled(rows, LARGEST, &mut panel, &mut d);
+        for row in 0..16 {
+            let worth: Vec<f32> =
+                rows[row].chunks(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
+            let expected = in_whole_numbers(&worth, 32, LARGEST.into());
+            for (k, expected) in expected.iter().enumerate() {
+                let number = panel[k / 2 * 32 + 2 * row + k % 2];
+                let ours = f64::from(number) * f64::from(d[row]);
+                assert!((ours - expected).abs() <= 1e-6, "{machine}: {row} {k}: {ours} {expected}");
+            }
+        }
+        let mut quants = [0i16; 32];
+        let scale = machine.round_wide(&values[..32], LARGEST, &mut quants);
+        let expected = in_whole_numbers(&values[..32], 32, LARGEST.into());
+        for (quant, expected) in quants.iter().zip(expected) {
+            let ours = f64::from(*quant) * f64::from(scale);
+            assert!((ours - expected).abs() <= 1e-6, "{machine}: {ours} {expected}");
+        }
     }
 }
 

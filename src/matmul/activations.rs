@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Machine;
-use crate::simd::tiles::{BytesRow, LevelsRow, WideRow, SUPERBLOCK, WIDE_BLOCK};
+use crate::simd::tiles::{BytesRow, LevelsRow, WideRow, BYTE_OFFSET, SUPERBLOCK, WIDE_BLOCK};
 
 /// Rows begin at multiples of this many bytes.
 const ALIGN: usize = 64;
@@ -22,7 +22,7 @@ pub enum Activations {
         largest: i16,
     },
     /// `[n] i8 | scales [n / 32] f32 | offsets [n / 32] i32`: the largest magnitude of each 32 is
-    /// 127, an offset -128 times their sum.
+    /// 127, an offset what is taken from their products with weights that are not signed.
     Bytes,
     /// `[n] i8 | scales [n / 256] f32 | sums [n / block] i16`: the largest magnitude of each 256
     /// is 127.
@@ -72,7 +72,7 @@ impl Activations {
                 for ((row, quants), (scale, offset)) in parts.zip(scales.iter_mut().zip(offsets)) {
                     let sum;
                     (*scale, sum) = machine.round_bytes(row, quants);
-                    *offset = -128 * sum;
+                    *offset = -i32::from(BYTE_OFFSET) * sum;
                 }
             }
             Self::Wide { largest } => {

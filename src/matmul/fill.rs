@@ -199,6 +199,10 @@ fn float_panel(machine: Machine, format: Format, rows: Rows<'_>, panel: &mut [f3
         let rows = rows.map(|row| &row[8 * i * bytes..]);
         match format {
             Format::F16 => machine.unpack_f16(rows, out),
+            Format::BF16 => {
+                let wide = rows.map(|row| eight_bf16(&row[..16]));
+                machine.unpack_f32(wide.each_ref().map(|row| bytemuck::cast_slice(row)), out);
+            }
             _ => machine.unpack_f32(rows, out),
         }
     }
@@ -207,6 +211,11 @@ fn float_panel(machine: Machine, format: Format, rows: Rows<'_>, panel: &mut [f3
             *out = value(format, &row[(done + col) * bytes..][..bytes]);
         }
     }
+}
+
+/// Eight BF16 as floats.
+fn eight_bf16(bytes: &[u8]) -> [f32; 8] {
+    std::array::from_fn(|k| value(Format::BF16, &bytes[2 * k..2 * k + 2]))
 }
 
 /// An odd number of columns gets another one of zeros.
@@ -238,6 +247,7 @@ fn pairs<'a>(
 fn value(format: Format, bytes: &[u8]) -> f32 {
     match format {
         Format::F16 => half::f16::from_bits(half(bytes)).to_f32(),
+        Format::BF16 => half::bf16::from_bits(half(bytes)).to_f32(),
         _ => f32::from_le_bytes(bytes.try_into().expect("four bytes")),
     }
 }

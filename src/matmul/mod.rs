@@ -7,13 +7,13 @@
 //! - K-quants: to eight bits with a scale for each 256, as ggml does.
 //! - Q8_0: to eight bits with a scale for each 32, as ggml does, where products of bytes are faster;
 //!   else to sixteen bits.
-//! - BF16: to BF16, as ggml does, where there are products of it. Else activations and weights
-//!   become whole numbers of 14 bits with a scale for each 32: nearer to what the activations were
-//!   than BF16 is, and faster to multiply than f32.
+//! - BF16: to BF16, as ggml does, where there are products of it. Else, where whole numbers are
+//!   faster than f32, activations and weights become such of 14 bits with a scale for each 32:
+//!   nearer to what the activations were than BF16 is. Else not at all.
 //! - F32 and F16: not at all.
 //!
-//! Uses `simd` only. Processors without AVX2, FMA and F16C have no [`Machine`]; there ggml's own
-//! products run.
+//! Uses `simd` only. Other processors than those of [`Machine`] have none; there ggml's own products
+//! run.
 
 mod activations;
 mod decode;
@@ -23,7 +23,9 @@ mod panels;
 pub use activations::Activations;
 pub use fill::Scratch;
 
-pub use crate::simd::tiles::{Arithmetic, TileMachine as Machine, PANEL_ROWS, TILE_TOKENS};
+pub use crate::simd::tiles::{
+    Arithmetic, TileMachine as Machine, BYTE_OFFSET, PANEL_ROWS, TILE_TOKENS,
+};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -81,7 +83,7 @@ impl Format {
             Self::Q8_0 if machine.has_bytes() => Activations::Bytes,
             Self::Q8_0 => Activations::Wide { largest: i16::MAX },
             Self::BF16 if machine.has_pairs() => Activations::Pairs,
-            Self::BF16 => Activations::Wide { largest: SCALED_LARGEST },
+            Self::BF16 if machine.has_wide() => Activations::Wide { largest: SCALED_LARGEST },
             _ => Activations::Float,
         }
     }

@@ -5,6 +5,34 @@ use super::{
     TileMachine, WideRow, PANEL_ROWS, TILE_TOKENS,
 };
 
+pub(super) const BYTE_OFFSET: u8 = 0;
+
+/// No instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Set {}
+
+impl Set {
+    pub(super) fn available() -> Vec<Self> {
+        Vec::new()
+    }
+
+    pub(super) fn has_bytes(self) -> bool {
+        match self {}
+    }
+
+    pub(super) fn has_pairs(self) -> bool {
+        match self {}
+    }
+
+    pub(super) fn has_wide(self) -> bool {
+        match self {}
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {}
+    }
+}
+
 macro_rules! absent {
     ($($name:ident($($of:ty),*) $(-> $returns:ty)?;)*) => {
         impl TileMachine {

@@ -1,114 +1,136 @@
-//! What the AVX-512 instructions of [`vnni`](super::vnni) do, written down lane by lane, and that
-//! file's products held against those of AVX2 or plain sums.
+//! What instructions of a [`Dot`] do, written down lane by lane, and the kernels with it held against
+//! plain sums: few machines have all the instructions.
 
-// The names are those that the processor's maker gave.
-#![allow(non_camel_case_types)]
+use super::dot::{Dot, DotPairs};
 
-/// Sixteen floats.
-pub(super) type __m512 = [f32; 16];
+/// A register of `LANES` rows.
+#[derive(Clone, Copy)]
+struct Emulated<const LANES: usize>;
 
-/// Sixteen whole numbers of 32 bits; what is narrower lies in their bytes, lowest first.
-pub(super) type __m512i = [i32; 16];
-
-fn zip<A: Copy, B: Copy, C>(a: [A; 16], b: [B; 16], f: impl Fn(A, B) -> C) -> [C; 16] {
+fn zip<A: Copy, B: Copy, C, const N: usize>(a: [A; N], b: [B; N], f: impl Fn(A, B) -> C) -> [C; N] {
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
+impl<const LANES: usize> Dot for Emulated<LANES> {
+    const LANES: usize = LANES;
+    type Int = [i32; LANES];
+    type Float = [f32; LANES];
+    /// The address of four steps.
+    type Four = *const [u8; 4];
+    type Wide = [i32; LANES];
+
+    fn ints(value: i32) -> [i32; LANES] {
+        [value; LANES]
+    }
+
+    fn floats(value: f32) -> [f32; LANES] {
+        [value; LANES]
+    }
+
+    unsafe fn load_ints(from: *const u8) -> [i32; LANES] {
+        // SAFETY: by the contract.
+        unsafe { from.cast::<[i32; LANES]>().read_unaligned() }
+    }
+
+    unsafe fn load_wide(from: *const u8) -> [i32; LANES] {
+        // SAFETY: by the contract.
+        unsafe { Self::load_ints(from) }
+    }
+
+    unsafe fn load_floats(from: *const f32) -> [f32; LANES] {
+        // SAFETY: by the contract.
+        unsafe { from.cast::<[f32; LANES]>().read() }
+    }
+
+    unsafe fn store(to: *mut f32, value: [f32; LANES]) {
+        // SAFETY: by the contract.
+        unsafe { to.cast::<[f32; LANES]>().write(value) }
+    }
+
+    unsafe fn four(from: *const u8) -> *const [u8; 4] {
+        from.cast()
+    }
+
+    unsafe fn one(from: *const u8) -> *const [u8; 4] {
+        from.cast()
+    }
+
+    fn to_floats(ints: [i32; LANES]) -> [f32; LANES] {
+        ints.map(|lane| lane as f32)
+    }
+
+    fn upper_halves(ints: [i32; LANES]) -> [i32; LANES] {
+        ints.map(|lane| lane >> 16)
+    }
+
+    fn add(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        zip(a, b, |a, b| a + b)
+    }
+
+    fn mul(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        zip(a, b, |a, b| a * b)
+    }
+
+    fn fma(a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+
+    fn fnma(a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| (-a[i]).mul_add(b[i], c[i]))
+    }
+
+    /// Weights are not signed.
+    unsafe fn bytes<const STEP: i32>(
+        sum: [i32; LANES],
+        w: [i32; LANES],
+        a: *const [u8; 4],
+    ) -> [i32; LANES] {
+        // SAFETY: by the contract.
+        let a = unsafe { a.add(STEP as usize).read() };
+        zip(sum, w, |sum, w| {
+            let pairs = w.to_le_bytes().into_iter().zip(a);
+            pairs.fold(sum, |sum, (w, a)| sum + i32::from(w) * i32::from(a as i8))
+        })
+    }
+
+    unsafe fn wide<const STEP: i32>(
+        sum: [i32; LANES],
+        w: [i32; LANES],
+        a: *const [u8; 4],
+    ) -> [i32; LANES] {
+        // SAFETY: by the contract.
+        let a = shorts(i32::from_le_bytes(unsafe { a.add(STEP as usize).read() }));
+        zip(sum, w, |sum, w| sum + shorts(w)[0] * a[0] + shorts(w)[1] * a[1])
+    }
+
+    unsafe fn product<const STEP: i32>(
+        sum: [f32; LANES],
+        w: [f32; LANES],
+        a: *const [u8; 4],
+    ) -> [f32; LANES] {
+        // SAFETY: by the contract.
+        let a = f32::from_le_bytes(unsafe { a.add(STEP as usize).read() });
+        zip(sum, w, |sum, w| w.mul_add(a, sum))
+    }
+}
+
+impl<const LANES: usize> DotPairs for Emulated<LANES> {
+    /// Denormals, which some processors take as zero, are of no account in the tests.
+    unsafe fn pairs<const STEP: i32>(
+        sum: [f32; LANES],
+        w: [i32; LANES],
+        a: *const [u8; 4],
+    ) -> [f32; LANES] {
+        let halves = |lane: i32| [lane << 16, lane & !0xffff].map(|b| f32::from_bits(b as u32));
+        // SAFETY: by the contract.
+        let a = halves(i32::from_le_bytes(unsafe { a.add(STEP as usize).read() }));
+        zip(sum, w, |sum, w| sum + halves(w)[1] * a[1] + halves(w)[0] * a[0])
+    }
+}
+
+/// The lower and the upper half of a lane.
 fn shorts(lane: i32) -> [i32; 2] {
     [i32::from(lane as i16), lane >> 16]
-}
-
-pub(super) fn _mm512_setzero_ps() -> __m512 {
-    [0.0; 16]
-}
-
-pub(super) fn _mm512_setzero_si512() -> __m512i {
-    [0; 16]
-}
-
-pub(super) fn _mm512_set1_ps(value: f32) -> __m512 {
-    [value; 16]
-}
-
-pub(super) fn _mm512_set1_epi32(value: i32) -> __m512i {
-    [value; 16]
-}
-
-/// # Safety
-/// Sixteen values can be read.
-pub(super) unsafe fn _mm512_loadu_ps(from: *const f32) -> __m512 {
-    // SAFETY: by the contract; an array of floats may begin where a float may.
-    unsafe { from.cast::<__m512>().read_unaligned() }
-}
-
-/// # Safety
-/// 64 bytes can be read.
-pub(super) unsafe fn _mm512_loadu_si512(from: *const __m512i) -> __m512i {
-    // SAFETY: by the contract.
-    unsafe { from.read_unaligned() }
-}
-
-/// # Safety
-/// Sixteen values can be written.
-pub(super) unsafe fn _mm512_storeu_ps(to: *mut f32, value: __m512) {
-    // SAFETY: by the contract.
-    unsafe { to.cast::<__m512>().write_unaligned(value) }
-}
-
-pub(super) fn _mm512_add_ps(a: __m512, b: __m512) -> __m512 {
-    zip(a, b, |a, b| a + b)
-}
-
-pub(super) fn _mm512_mul_ps(a: __m512, b: __m512) -> __m512 {
-    zip(a, b, |a, b| a * b)
-}
-
-/// `a b + c`, rounded once.
-pub(super) fn _mm512_fmadd_ps(a: __m512, b: __m512, c: __m512) -> __m512 {
-    std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
-}
-
-/// `c - a b`, rounded once.
-pub(super) fn _mm512_fnmadd_ps(a: __m512, b: __m512, c: __m512) -> __m512 {
-    std::array::from_fn(|i| (-a[i]).mul_add(b[i], c[i]))
-}
-
-pub(super) fn _mm512_cvtepi32_ps(a: __m512i) -> __m512 {
-    a.map(|lane| lane as f32)
-}
-
-/// Shifts to the right, the sign coming in from the left.
-pub(super) fn _mm512_srai_epi32<const BITS: u32>(a: __m512i) -> __m512i {
-    a.map(|lane| lane >> BITS)
-}
-
-/// Each lane of `sum` plus the four products of the unsigned bytes of `a` and the signed of `b`.
-pub(super) fn _mm512_dpbusd_epi32(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
-    let products = zip(a, b, |a, b| {
-        let pairs = a.to_le_bytes().into_iter().zip(b.to_le_bytes());
-        pairs.map(|(a, b)| i32::from(a) * i32::from(b as i8)).sum::<i32>()
-    });
-    zip(sum, products, i32::wrapping_add)
-}
-
-/// Each lane of `sum` plus the two products of the signed 16-bit halves of `a` and `b`.
-pub(super) fn dpwssd(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
-    let products = zip(a, b, |a, b| {
-        let ([a0, a1], [b0, b1]) = (shorts(a), shorts(b));
-        (a0 * b0).wrapping_add(a1 * b1)
-    });
-    zip(sum, products, i32::wrapping_add)
-}
-
-/// Each lane of `sum` plus the two products of the BF16 halves of `a` and `b`. Denormals, which the
-/// instruction takes as zero, are of no account in the tests.
-pub(super) fn dpbf16(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
-    let halves = |lane: i32| [lane << 16, lane & !0xffff].map(|bits| f32::from_bits(bits as u32));
-    let products = zip(a, b, |a, b| {
-        let ([a0, a1], [b0, b1]) = (halves(a), halves(b));
-        [a0 * b0, a1 * b1]
-    });
-    zip(sum, products, |sum, [low, high]| sum + high + low)
 }
 
 mod tests {
@@ -116,26 +138,34 @@ mod tests {
     use rand::{Rng, RngCore, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
+    use super::Emulated;
+    use crate::simd::tiles::products::{run, Bytes, Floats, Levels, Pairs, Wide};
     use crate::simd::tiles::{
-        BlockPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine, WideRow,
-        PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
+        BlockPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, WideRow, PANEL_ROWS,
+        SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
     };
 
     /// Two at a time and one alone.
     const N_PANELS: usize = 3;
 
-    /// Sums `[token][panel][row]` by a set of instructions.
-    fn sums_of(set: Set, run: impl Fn(TileMachine, &mut [f32])) -> Vec<f32> {
-        let mut sums = vec![f32::NAN; N_PANELS * PANEL_ROWS * TILE_TOKENS];
-        run(TileMachine(set), &mut sums);
-        assert!(sums.iter().all(|sum| sum.is_finite()));
-        sums
-    }
-
-    /// Sums by AVX2 and by the file under test; `None` where there is no AVX2 to compare with.
-    fn both(run: impl Fn(TileMachine, &mut [f32])) -> Option<[Vec<f32>; 2]> {
-        TileMachine::detect()?;
-        Some([Set::Avx2, Set::Vnni].map(|set| sums_of(set, &run)))
+    /// Sums `[token][panel][row]` by registers of sixteen rows, of which two are met at a time and
+    /// one is left, and of four.
+    macro_rules! all_sums {
+        ($sums:ident => $work:expr) => {
+            [0, 1].map(|small| {
+                let mut all = vec![f32::NAN; N_PANELS * PANEL_ROWS * TILE_TOKENS];
+                let $sums = &mut all[..];
+                // SAFETY: emulated registers need no features.
+                unsafe {
+                    if small == 1 {
+                        run::<Emulated<4>, _, 4>($work);
+                    } else {
+                        run::<Emulated<16>, _, 2>($work);
+                    }
+                }
+                all
+            })
+        };
     }
 
     /// Sums `[token][panel][row]` of `weight(panel, row, k) * value(token, k)` for all k below `n`.
@@ -153,7 +183,7 @@ mod tests {
     }
 
     /// Equal but for the last bits of what was added up.
-    fn assert_near([a, b]: &[Vec<f32>; 2], what: &str) {
+    fn assert_near(a: &[f32], b: &[f32], what: &str) {
         let size = a.iter().fold(0f32, |size, x| size.max(x.abs()));
         assert!(size > 0.0, "{what}");
         for (i, (a, b)) in a.iter().zip(b).enumerate() {
@@ -211,8 +241,25 @@ mod tests {
                     scales: &scales[t * n..][..n],
                     sums: &sums[t * n * n_blocks..][..n * n_blocks],
                 });
-                let sums = both(|machine, sums| machine.levels(shape, panels, rows, sums));
-                sums.iter().for_each(|sums| assert_near(sums, &format!("{shape:?} {n}")));
+                let weight = |panel: usize, row: usize, k: usize| {
+                    let superblock = panel * n + k / SUPERBLOCK;
+                    let block = superblock * n_blocks + k % SUPERBLOCK / shape.block();
+                    let level =
+                        bytes[(panel * n * SUPERBLOCK + k / 4 * 4) * PANEL_ROWS + 4 * row + k % 4];
+                    let scale = panels.scales[(block * PANEL_ROWS + row) * 2];
+                    let min = mins[(block / 2 * PANEL_ROWS + row) * 2 + block % 2];
+                    let at = superblock * PANEL_ROWS + row;
+                    f64::from(d[at]) * f64::from(scale) * f64::from(level)
+                        - f64::from(d_min[at]) * f64::from(min)
+                };
+                let value = |token: usize, k: usize| {
+                    let scale = scales[token * n + k / SUPERBLOCK];
+                    f64::from(scale) * f64::from(quants[token * n * SUPERBLOCK + k])
+                };
+                let plain = plain_sums(n * SUPERBLOCK, weight, value);
+                for sums in all_sums!(sums => Levels::new(shape, panels, rows, sums)) {
+                    assert_near(&plain, &sums, &format!("{shape:?} {n}"));
+                }
             }
         }
     }
@@ -243,7 +290,6 @@ mod tests {
                 offsets: &offsets[t * n..][..n],
             });
             let panels = BlockPanels { weights: &weights, d: &d };
-            let sums = sums_of(Set::Vnni, |machine, sums| machine.bytes(panels, rows, sums));
             let weight = |panel: usize, row: usize, k: usize| {
                 let byte = weights[(panel * len + k / 4 * 4) * PANEL_ROWS + 4 * row + k % 4];
                 let d = d[(panel * n + k / WIDE_BLOCK) * PANEL_ROWS + row];
@@ -253,7 +299,10 @@ mod tests {
                 let scale = scales[token * n + k / WIDE_BLOCK];
                 f64::from(scale) * f64::from(quants[token * len + k])
             };
-            assert_near(&[plain_sums(len, weight, value), sums], &format!("{n}"));
+            let plain = plain_sums(len, weight, value);
+            for sums in all_sums!(sums => Bytes::new(panels, rows, sums)) {
+                assert_near(&plain, &sums, &format!("{n}"));
+            }
         }
     }
 
@@ -288,8 +337,8 @@ mod tests {
                 f64::from(scale) * f64::from(quants[token * len + k])
             };
             let plain = plain_sums(len, weight, value);
-            for sums in both(|machine, sums| machine.wide(panels, rows, sums)).iter().flatten() {
-                assert_near(&[plain.clone(), sums.clone()], &format!("{w_max} {a_max} {n}"));
+            for sums in all_sums!(sums => Wide::new(panels, rows, sums)) {
+                assert_near(&plain, &sums, &format!("{w_max} {a_max} {n}"));
             }
         }
     }
@@ -304,13 +353,15 @@ mod tests {
             let panels = halves(N_PANELS * PANEL_ROWS * n, &mut rng);
             let row = halves(TILE_TOKENS * n, &mut rng);
             let rows = std::array::from_fn(|t| &row[t * n..][..n]);
-            let sums = sums_of(Set::Bf16, |machine, sums| machine.pairs(&panels, rows, sums));
             let worth = |bits: u16| bf16::from_bits(bits).to_f64();
             let weight = |panel: usize, r: usize, k: usize| {
                 worth(panels[(panel * n + k / 2 * 2) * PANEL_ROWS + 2 * r + k % 2])
             };
             let value = |token: usize, k: usize| worth(row[token * n + k]);
-            assert_near(&[plain_sums(n, weight, value), sums], &format!("{n}"));
+            let plain = plain_sums(n, weight, value);
+            for sums in all_sums!(sums => Pairs::new(&panels, rows, sums)) {
+                assert_near(&plain, &sums, &format!("{n}"));
+            }
         }
     }
 
@@ -321,8 +372,14 @@ mod tests {
             let panels = floats(N_PANELS * PANEL_ROWS * n, &mut rng);
             let row = floats(TILE_TOKENS * n, &mut rng);
             let rows = std::array::from_fn(|t| &row[t * n..][..n]);
-            let sums = both(|machine, sums| machine.floats(&panels, rows, sums));
-            sums.iter().for_each(|sums| assert_near(sums, &format!("{n}")));
+            let weight = |panel: usize, r: usize, k: usize| {
+                f64::from(panels[(panel * n + k) * PANEL_ROWS + r])
+            };
+            let value = |token: usize, k: usize| f64::from(row[token * n + k]);
+            let plain = plain_sums(n, weight, value);
+            for sums in all_sums!(sums => Floats::new(&panels, rows, sums)) {
+                assert_near(&plain, &sums, &format!("{n}"));
+            }
         }
     }
 }

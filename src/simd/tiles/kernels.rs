@@ -1,297 +1,293 @@
-//! The products for AVX-512 with VNNI, and where a processor has them with those of BF16: a register
-//! holds what a step of a panel's sixteen rows wants. Two panels at a time, because otherwise more
-//! operands have to be loaded than there are products.
+//! Sums of a few registers of rows with four tokens, written once for all registers whose
+//! instructions multiply and add up in lanes of 32 bits.
 //!
-//! Integer sums of a sub-block are exact, as in the other set; they are scaled in f32 where that one
-//! scales whole numbers, so sums differ in their last bits.
+//! A kernel takes where the rows of each of its `R` registers begin: parts of one panel, or panels
+//! side by side where one register holds all rows of a panel. Steps of a panel lie 64 bytes apart.
 //!
-//! Few processors have these instructions. So that every machine tests the code, the library's own
-//! unit tests compile it against a plain account of what each instruction does; all other tests
-//! and programs run the instructions.
+//! Integer sums of a sub-block are exact and are scaled in f32.
 
 // Loops run over the same index of several arrays of registers.
 #![allow(clippy::needless_range_loop)]
 
-#[cfg(not(test))]
-use std::arch::x86_64::*;
-
-#[cfg(not(test))]
-use super::dot::{dpbf16, dpwssd};
-#[cfg(test)]
-use super::emulated::*;
-use super::products::{Superblocks, Tile};
+use super::dot::{Bytes, Dot, DotPairs, Floats, Pairs, Product, Wide, STEP_BYTES};
 use super::{BytesRow, LevelsRow, WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK};
 
-/// `BLOCK` weights a sub-block; `P` panels share one reading of the tokens.
+/// Sums of registers of rows and four tokens.
+pub(super) type Sums<T, const R: usize> = [[T; TILE_TOKENS]; R];
+
+/// Where superblocks of the rows of a register begin: see [`LevelsPanels`](super::LevelsPanels).
+#[derive(Clone, Copy)]
+pub(super) struct Superblocks {
+    pub(super) levels: *const u8,
+    pub(super) scales: *const i16,
+    pub(super) mins: *const i16,
+    pub(super) d: *const f32,
+    pub(super) d_min: *const f32,
+}
+
+/// Bytes of a step of a panel.
+const PANEL_STEP: usize = PANEL_ROWS * STEP_BYTES;
+
+/// Adds up `n` steps, and moves all pointers behind them.
 ///
 /// # Safety
-/// AVX-512 with VNNI; every slice is as long as `n` superblocks want it.
-#[cfg_attr(not(test), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
-pub(super) unsafe fn levels<const BLOCK: usize, const P: usize>(
+/// They can be read.
+#[inline(always)]
+unsafe fn steps<D: Dot, P: Product<D>, const R: usize>(
     n: usize,
-    mut panels: [Superblocks; P],
-    rows: &[LevelsRow; TILE_TOKENS],
-) -> [Tile; P] {
-    let n_blocks = SUPERBLOCK / BLOCK;
-    let mut quants = rows.map(|row| row.quants.as_ptr());
-    let mut quant_sums = rows.map(|row| row.sums.as_ptr());
-    let mut total = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
-    for superblock in 0..n {
-        let mut d = [_mm512_setzero_ps(); P];
-        for p in 0..P {
-            // SAFETY: sixteen scales for each superblock.
-            d[p] = unsafe { _mm512_loadu_ps(panels[p].d.add(superblock * PANEL_ROWS)) };
-        }
-        let mut sums = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
-        for _ in 0..n_blocks {
-            let mut products = [[_mm512_setzero_si512(); TILE_TOKENS]; P];
-            for step in 0..BLOCK / 4 {
-                let mut w = [_mm512_setzero_si512(); P];
-                for p in 0..P {
-                    // SAFETY: 64 bytes of levels for each step of four weights.
-                    w[p] = unsafe { _mm512_loadu_si512(panels[p].levels.cast()) };
-                    panels[p].levels = panels[p].levels.wrapping_add(64);
-                }
-                for t in 0..TILE_TOKENS {
-                    // SAFETY: four activations for each step.
-                    let a = unsafe { broadcast(quants[t].wrapping_add(4 * step)) };
-                    for p in 0..P {
-                        products[p][t] = _mm512_dpbusd_epi32(products[p][t], w[p], a);
-                    }
-                }
+    weights: &mut [*const u8; R],
+    rows: &mut [*const u8; TILE_TOKENS],
+    sums: &mut Sums<P::Sum, R>,
+) {
+    // SAFETY: by the contract, and a `Four` is used before its row ends.
+    unsafe {
+        for _ in 0..n / 4 {
+            let mut a = [D::four(rows[0]); TILE_TOKENS];
+            for t in 1..TILE_TOKENS {
+                a[t] = D::four(rows[t]);
             }
-            quants = quants.map(|row| row.wrapping_add(BLOCK));
-            for p in 0..P {
-                // SAFETY: a register of scales, each twice, for each sub-block.
-                let scale = unsafe { _mm512_loadu_si512(panels[p].scales.cast()) };
-                panels[p].scales = panels[p].scales.wrapping_add(2 * PANEL_ROWS);
-                let scale = _mm512_cvtepi32_ps(_mm512_srai_epi32::<16>(scale));
-                let scale = _mm512_mul_ps(scale, d[p]);
-                for t in 0..TILE_TOKENS {
-                    let products = _mm512_cvtepi32_ps(products[p][t]);
-                    sums[p][t] = _mm512_fmadd_ps(products, scale, sums[p][t]);
-                }
+            step::<D, P, R, 0>(weights, &a, sums);
+            step::<D, P, R, 1>(weights, &a, sums);
+            step::<D, P, R, 2>(weights, &a, sums);
+            step::<D, P, R, 3>(weights, &a, sums);
+            for row in &mut *rows {
+                *row = row.wrapping_add(4 * STEP_BYTES);
             }
         }
-        let mut min_sums = [[_mm512_setzero_si512(); TILE_TOKENS]; P];
-        for _ in 0..n_blocks / 2 {
-            let mut min = [_mm512_setzero_si512(); P];
-            for p in 0..P {
-                // SAFETY: a register of minima for each pair of sub-blocks.
-                min[p] = unsafe { _mm512_loadu_si512(panels[p].mins.cast()) };
-                panels[p].mins = panels[p].mins.wrapping_add(2 * PANEL_ROWS);
+        for _ in 0..n % 4 {
+            let mut a = [D::one(rows[0]); TILE_TOKENS];
+            for t in 1..TILE_TOKENS {
+                a[t] = D::one(rows[t]);
             }
-            for t in 0..TILE_TOKENS {
-                // SAFETY: two sums, of 16 bits each, for each pair.
-                let a = unsafe { broadcast(quant_sums[t]) };
-                for p in 0..P {
-                    min_sums[p][t] = dpwssd(min_sums[p][t], min[p], a);
-                }
-                quant_sums[t] = quant_sums[t].wrapping_add(2);
-            }
-        }
-        for p in 0..P {
-            // SAFETY: sixteen scales for each superblock.
-            let d_min = unsafe { _mm512_loadu_ps(panels[p].d_min.add(superblock * PANEL_ROWS)) };
-            for t in 0..TILE_TOKENS {
-                let a = _mm512_set1_ps(rows[t].scales[superblock]);
-                let min_sums = _mm512_cvtepi32_ps(min_sums[p][t]);
-                let sum = _mm512_fnmadd_ps(min_sums, d_min, sums[p][t]);
-                total[p][t] = _mm512_fmadd_ps(sum, a, total[p][t]);
+            step::<D, P, R, 0>(weights, &a, sums);
+            for row in &mut *rows {
+                *row = row.wrapping_add(STEP_BYTES);
             }
         }
     }
-    tiles(total)
 }
 
-/// `P` panels share one reading of the tokens.
-///
 /// # Safety
-/// AVX-512 with VNNI; the panels and the rows have `n` blocks of 32.
-#[cfg_attr(not(test), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
-pub(super) unsafe fn bytes<const P: usize>(
-    n: usize,
-    mut weights: [*const u8; P],
-    scales: [*const f32; P],
-    rows: &[BytesRow; TILE_TOKENS],
-) -> [Tile; P] {
-    let mut quants = rows.map(|row| row.quants.as_ptr());
-    let mut total = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
-    for block in 0..n {
-        // What the 128 added to every weight comes to is taken away before anything is added.
-        let offsets = rows.map(|row| _mm512_set1_epi32(row.offsets[block]));
-        let mut products = [offsets; P];
-        for step in 0..WIDE_BLOCK / 4 {
-            let mut w = [_mm512_setzero_si512(); P];
-            for p in 0..P {
-                // SAFETY: 64 bytes of weights for each step of four.
-                w[p] = unsafe { _mm512_loadu_si512(weights[p].cast()) };
-                weights[p] = weights[p].wrapping_add(64);
-            }
-            for t in 0..TILE_TOKENS {
-                // SAFETY: four activations for each step.
-                let a = unsafe { broadcast(quants[t].wrapping_add(4 * step)) };
-                for p in 0..P {
-                    products[p][t] = _mm512_dpbusd_epi32(products[p][t], w[p], a);
-                }
-            }
-        }
-        quants = quants.map(|row| row.wrapping_add(WIDE_BLOCK));
-        for p in 0..P {
-            // SAFETY: sixteen scales for each block.
-            let d = unsafe { _mm512_loadu_ps(scales[p].add(block * PANEL_ROWS)) };
-            for t in 0..TILE_TOKENS {
-                let scale = _mm512_mul_ps(d, _mm512_set1_ps(rows[t].scales[block]));
-                let products = _mm512_cvtepi32_ps(products[p][t]);
-                total[p][t] = _mm512_fmadd_ps(products, scale, total[p][t]);
-            }
-        }
-    }
-    tiles(total)
-}
-
-/// `P` panels share one reading of the tokens.
-///
-/// # Safety
-/// AVX-512 with VNNI; the panels and the rows have `n` blocks of 32.
-#[cfg_attr(not(test), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
-pub(super) unsafe fn wide<const P: usize>(
-    n: usize,
-    mut weights: [*const i16; P],
-    scales: [*const f32; P],
-    rows: &[WideRow; TILE_TOKENS],
-) -> [Tile; P] {
-    let mut quants = rows.map(|row| row.quants.as_ptr());
-    let mut total = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
-    for block in 0..n {
-        let mut sums = [[_mm512_setzero_si512(); TILE_TOKENS]; P];
-        for step in 0..WIDE_BLOCK / 2 {
-            let mut w = [_mm512_setzero_si512(); P];
-            for p in 0..P {
-                // SAFETY: 64 bytes of weights for each step of two.
-                w[p] = unsafe { _mm512_loadu_si512(weights[p].cast()) };
-                weights[p] = weights[p].wrapping_add(2 * PANEL_ROWS);
-            }
-            for t in 0..TILE_TOKENS {
-                // SAFETY: two activations, of 16 bits each, for each step.
-                let a = unsafe { broadcast(quants[t].wrapping_add(2 * step)) };
-                for p in 0..P {
-                    sums[p][t] = dpwssd(sums[p][t], w[p], a);
-                }
-            }
-        }
-        quants = quants.map(|row| row.wrapping_add(WIDE_BLOCK));
-        for p in 0..P {
-            // SAFETY: sixteen scales for each block.
-            let d = unsafe { _mm512_loadu_ps(scales[p].add(block * PANEL_ROWS)) };
-            for t in 0..TILE_TOKENS {
-                let scale = _mm512_mul_ps(d, _mm512_set1_ps(rows[t].scales[block]));
-                let sums = _mm512_cvtepi32_ps(sums[p][t]);
-                total[p][t] = _mm512_fmadd_ps(sums, scale, total[p][t]);
-            }
-        }
-    }
-    tiles(total)
-}
-
-/// `P` panels share one reading of the tokens.
-///
-/// # Safety
-/// AVX-512 with VNNI; the panels have `n` columns of sixteen, each row `n` values.
-#[cfg_attr(not(test), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
-pub(super) unsafe fn floats<const P: usize>(
-    n: usize,
-    panels: [*const f32; P],
-    rows: [*const f32; TILE_TOKENS],
-) -> [Tile; P] {
-    let mut total = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
-    for start in (0..n).step_by(PART) {
-        let mut sums = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
-        for k in start..n.min(start + PART) {
-            let mut w = [_mm512_setzero_ps(); P];
-            for p in 0..P {
-                // SAFETY: column k of the panel.
-                w[p] = unsafe { _mm512_loadu_ps(panels[p].add(k * PANEL_ROWS)) };
-            }
-            for t in 0..TILE_TOKENS {
-                // SAFETY: value k of the row.
-                let a = _mm512_set1_ps(unsafe { rows[t].add(k).read() });
-                for p in 0..P {
-                    sums[p][t] = _mm512_fmadd_ps(w[p], a, sums[p][t]);
-                }
-            }
-        }
-        add(&mut total, sums);
-    }
-    tiles(total)
-}
-
-/// `P` panels share one reading of the tokens.
-///
-/// # Safety
-/// AVX-512 with products of BF16; the panels have `n` pairs of columns of sixteen, each row `n`
-/// pairs of values.
-#[cfg_attr(not(test), target_feature(enable = "avx512f,avx512bf16"))]
-pub(super) unsafe fn pairs<const P: usize>(
-    n: usize,
-    panels: [*const u16; P],
-    rows: [*const u16; TILE_TOKENS],
-) -> [Tile; P] {
-    let mut total = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
-    for start in (0..n).step_by(PART / 2) {
-        let mut sums = [[_mm512_setzero_ps(); TILE_TOKENS]; P];
-        for k in start..n.min(start + PART / 2) {
-            let mut w = [_mm512_setzero_si512(); P];
-            for p in 0..P {
-                // SAFETY: pair k of the columns of the panel.
-                w[p] = unsafe { _mm512_loadu_si512(panels[p].add(k * 2 * PANEL_ROWS).cast()) };
-            }
-            for t in 0..TILE_TOKENS {
-                // SAFETY: pair k of the row.
-                let a = unsafe { broadcast(rows[t].add(2 * k)) };
-                for p in 0..P {
-                    sums[p][t] = dpbf16(sums[p][t], w[p], a);
-                }
-            }
-        }
-        add(&mut total, sums);
-    }
-    tiles(total)
-}
-
-/// Partial sums of this many products are rounded less often than one long sum.
-const PART: usize = 256;
-
-#[inline]
-#[cfg_attr(not(test), target_feature(enable = "avx512f"))]
-fn add<const P: usize>(total: &mut [[__m512; TILE_TOKENS]; P], sums: [[__m512; TILE_TOKENS]; P]) {
-    for p in 0..P {
-        for t in 0..TILE_TOKENS {
-            total[p][t] = _mm512_add_ps(total[p][t], sums[p][t]);
-        }
-    }
-}
-
-/// The same four bytes in all lanes.
-///
-/// # Safety
-/// Four bytes can be read.
-#[inline]
-#[cfg_attr(not(test), target_feature(enable = "avx512f"))]
-unsafe fn broadcast<T>(from: *const T) -> __m512i {
+/// The weights and the activations can be read.
+#[inline(always)]
+unsafe fn step<D: Dot, P: Product<D>, const R: usize, const STEP: i32>(
+    weights: &mut [*const u8; R],
+    rows: &[D::Four; TILE_TOKENS],
+    sums: &mut Sums<P::Sum, R>,
+) {
     // SAFETY: by the contract.
-    _mm512_set1_epi32(unsafe { from.cast::<i32>().read_unaligned() })
-}
-
-#[inline]
-#[cfg_attr(not(test), target_feature(enable = "avx512f"))]
-fn tiles<const P: usize>(sums: [[__m512; TILE_TOKENS]; P]) -> [Tile; P] {
-    let mut out = [[[0.0; PANEL_ROWS]; TILE_TOKENS]; P];
-    for (out, sums) in out.iter_mut().zip(sums) {
-        for (out, sum) in out.iter_mut().zip(sums) {
-            // SAFETY: there is room for sixteen values.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
+    unsafe {
+        let mut w = [P::load(weights[0]); R];
+        for r in 1..R {
+            w[r] = P::load(weights[r]);
+        }
+        for r in 0..R {
+            weights[r] = weights[r].wrapping_add(PANEL_STEP);
+        }
+        for t in 0..TILE_TOKENS {
+            for r in 0..R {
+                sums[r][t] = P::add::<STEP>(sums[r][t], w[r], rows[t]);
+            }
         }
     }
-    out
+}
+
+/// `BLOCK` weights a sub-block.
+///
+/// # Safety
+/// The superblocks and the rows are `n` superblocks long.
+#[inline(always)]
+pub(super) unsafe fn levels<D: Dot, const BLOCK: usize, const R: usize>(
+    n: usize,
+    panels: [Superblocks; R],
+    rows: &[LevelsRow; TILE_TOKENS],
+) -> Sums<D::Float, R> {
+    let n_blocks = SUPERBLOCK / BLOCK;
+    let mut levels = [std::ptr::null(); R];
+    let (mut scales, mut mins) = (levels, levels);
+    for r in 0..R {
+        levels[r] = panels[r].levels;
+        scales[r] = panels[r].scales.cast::<u8>();
+        mins[r] = panels[r].mins.cast::<u8>();
+    }
+    let mut quants = [std::ptr::null(); TILE_TOKENS];
+    let mut quant_sums = quants;
+    for t in 0..TILE_TOKENS {
+        quants[t] = rows[t].quants.as_ptr().cast::<u8>();
+        quant_sums[t] = rows[t].sums.as_ptr().cast::<u8>();
+    }
+    let mut total = [[D::floats(0.0); TILE_TOKENS]; R];
+    for superblock in 0..n {
+        let at = superblock * PANEL_ROWS;
+        let mut sums = [[D::floats(0.0); TILE_TOKENS]; R];
+        for _ in 0..n_blocks {
+            let mut products = [[D::ints(0); TILE_TOKENS]; R];
+            // SAFETY: as many levels and activations lie in each sub-block.
+            unsafe {
+                steps::<D, Bytes, R>(BLOCK / 4, &mut levels, &mut quants, &mut products);
+            }
+            for r in 0..R {
+                // SAFETY: a scale of each row, twice, for each sub-block, and one for all.
+                let (scale, d) =
+                    unsafe { (D::load_ints(scales[r]), D::load_floats(panels[r].d.add(at))) };
+                scales[r] = scales[r].wrapping_add(PANEL_STEP);
+                let scale = D::mul(D::to_floats(D::upper_halves(scale)), d);
+                for t in 0..TILE_TOKENS {
+                    sums[r][t] = D::fma(D::to_floats(products[r][t]), scale, sums[r][t]);
+                }
+            }
+        }
+        let mut min_sums = [[D::ints(0); TILE_TOKENS]; R];
+        // SAFETY: two minima and two sums, of 16 bits each, for each pair of sub-blocks.
+        unsafe {
+            steps::<D, Wide, R>(n_blocks / 2, &mut mins, &mut quant_sums, &mut min_sums);
+        }
+        for r in 0..R {
+            // SAFETY: a scale of each row for each superblock.
+            let d_min = unsafe { D::load_floats(panels[r].d_min.add(at)) };
+            for t in 0..TILE_TOKENS {
+                let a = D::floats(rows[t].scales[superblock]);
+                let sum = D::fnma(D::to_floats(min_sums[r][t]), d_min, sums[r][t]);
+                total[r][t] = D::fma(sum, a, total[r][t]);
+            }
+        }
+    }
+    total
+}
+
+/// # Safety
+/// The weights, their scales and the rows have `n` blocks of 32.
+#[inline(always)]
+pub(super) unsafe fn bytes<D: Dot, const R: usize>(
+    n: usize,
+    mut weights: [*const u8; R],
+    scales: [*const f32; R],
+    rows: &[BytesRow; TILE_TOKENS],
+) -> Sums<D::Float, R> {
+    let mut quants = [std::ptr::null(); TILE_TOKENS];
+    for t in 0..TILE_TOKENS {
+        quants[t] = rows[t].quants.as_ptr().cast::<u8>();
+    }
+    let mut total = [[D::floats(0.0); TILE_TOKENS]; R];
+    for block in 0..n {
+        // What was added to every weight comes to so much; it is taken away beforehand.
+        let mut sums = [[D::ints(0); TILE_TOKENS]; R];
+        for t in 0..TILE_TOKENS {
+            let offset = D::ints(rows[t].offsets[block]);
+            for r in 0..R {
+                sums[r][t] = offset;
+            }
+        }
+        // SAFETY: by the contract, so many steps for each block.
+        unsafe { steps::<D, Bytes, R>(WIDE_BLOCK / 4, &mut weights, &mut quants, &mut sums) };
+        let mut a = [0.0; TILE_TOKENS];
+        for t in 0..TILE_TOKENS {
+            a[t] = rows[t].scales[block];
+        }
+        // SAFETY: a scale of each row for each block.
+        unsafe { scale::<D, R>(&mut total, sums, scales, block, a) };
+    }
+    total
+}
+
+/// # Safety
+/// The weights, their scales and the rows have `n` blocks of 32.
+#[inline(always)]
+pub(super) unsafe fn wide<D: Dot, const R: usize>(
+    n: usize,
+    mut weights: [*const u8; R],
+    scales: [*const f32; R],
+    rows: &[WideRow; TILE_TOKENS],
+) -> Sums<D::Float, R> {
+    let mut quants = [std::ptr::null(); TILE_TOKENS];
+    for t in 0..TILE_TOKENS {
+        quants[t] = rows[t].quants.as_ptr().cast::<u8>();
+    }
+    let mut total = [[D::floats(0.0); TILE_TOKENS]; R];
+    for block in 0..n {
+        let mut sums = [[D::ints(0); TILE_TOKENS]; R];
+        // SAFETY: by the contract, so many steps for each block.
+        unsafe { steps::<D, Wide, R>(WIDE_BLOCK / 2, &mut weights, &mut quants, &mut sums) };
+        let mut a = [0.0; TILE_TOKENS];
+        for t in 0..TILE_TOKENS {
+            a[t] = rows[t].scales[block];
+        }
+        // SAFETY: a scale of each row for each block.
+        unsafe { scale::<D, R>(&mut total, sums, scales, block, a) };
+    }
+    total
+}
+
+/// Adds the sums of block `block` to `total`, times the scales of the rows and those of the tokens.
+///
+/// # Safety
+/// A scale of each row can be read for the block.
+#[inline(always)]
+unsafe fn scale<D: Dot, const R: usize>(
+    total: &mut Sums<D::Float, R>,
+    sums: Sums<D::Int, R>,
+    scales: [*const f32; R],
+    block: usize,
+    tokens: [f32; TILE_TOKENS],
+) {
+    for r in 0..R {
+        // SAFETY: by the contract.
+        let d = unsafe { D::load_floats(scales[r].add(block * PANEL_ROWS)) };
+        for t in 0..TILE_TOKENS {
+            let scale = D::mul(d, D::floats(tokens[t]));
+            total[r][t] = D::fma(D::to_floats(sums[r][t]), scale, total[r][t]);
+        }
+    }
+}
+
+/// # Safety
+/// The weights and the rows have `n` columns.
+#[inline(always)]
+pub(super) unsafe fn floats<D: Dot, const R: usize>(
+    n: usize,
+    weights: [*const u8; R],
+    rows: [*const u8; TILE_TOKENS],
+) -> Sums<D::Float, R> {
+    // SAFETY: by the contract.
+    unsafe { in_parts::<D, Floats, R>(n, weights, rows) }
+}
+
+/// # Safety
+/// The processor has products of BF16; the weights and the rows have `n` pairs of columns.
+#[inline(always)]
+pub(super) unsafe fn pairs<D: DotPairs, const R: usize>(
+    n: usize,
+    weights: [*const u8; R],
+    rows: [*const u8; TILE_TOKENS],
+) -> Sums<D::Float, R> {
+    // SAFETY: by the contract.
+    unsafe { in_parts::<D, Pairs, R>(n, weights, rows) }
+}
+
+/// Partial sums are rounded less often than one long sum.
+///
+/// # Safety
+/// The weights and the rows have `n` steps.
+#[inline(always)]
+unsafe fn in_parts<D: Dot, P: Product<D, Sum = D::Float>, const R: usize>(
+    n: usize,
+    mut weights: [*const u8; R],
+    mut rows: [*const u8; TILE_TOKENS],
+) -> Sums<D::Float, R> {
+    /// Steps of a partial sum.
+    const PART: usize = 256;
+    let mut total = [[D::floats(0.0); TILE_TOKENS]; R];
+    for start in (0..n).step_by(PART) {
+        let mut sums = [[D::floats(0.0); TILE_TOKENS]; R];
+        // SAFETY: by the contract.
+        unsafe {
+            steps::<D, P, R>(PART.min(n - start), &mut weights, &mut rows, &mut sums);
+        }
+        for r in 0..R {
+            for t in 0..TILE_TOKENS {
+                total[r][t] = D::add(total[r][t], sums[r][t]);
+            }
+        }
+    }
+    total
 }

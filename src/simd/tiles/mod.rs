@@ -5,36 +5,41 @@
 //! of panels serve all tensor types; which one a type takes depends on the processor:
 //!
 //! ```text
-//! levels  u8 [superblock][step of 4 k][2][8 rows][4 k]   K-quants: u8 levels x i8 activations
-//! bytes   u8   [block][step of 4 k][2][8 rows][4 k]      Q8_0: weights + 128 x i8 activations
-//! wide    i16       [step of 2 k][2][8 rows][2 k]        Q8_0, bf16: i16 weights x i16 activations
-//! pairs   bf16      [step of 2 k][2][8 rows][2 k]        bf16: bf16 activations
-//! float   f32       [k][2][8 rows]                       f32, f16: f32 activations
+//! levels  u8 [superblock][step of 4 k][16 rows][4 k]   K-quants: u8 levels x i8 activations
+//! bytes   u8   [block][step of 4 k][16 rows][4 k]      Q8_0: weights + offset x i8 activations
+//! wide    i16       [step of 2 k][16 rows][2 k]        Q8_0, bf16: i16 weights x i16 activations
+//! pairs   bf16      [step of 2 k][16 rows][2 k]        bf16: bf16 activations
+//! float   f32       [k][16 rows]                       f32, f16, bf16: f32 activations
 //! ```
 //!
 //! Integer sums are exact: levels are so small that a few products fit into 16 bits
 //! ([`LevelsShape`]), and all others into 32 ([`WIDE_LIMIT`]).
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod absent;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod ceiling;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod dot;
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod emulated;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod kernels;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod products;
 #[cfg(target_arch = "x86_64")]
-mod round;
-#[cfg(target_arch = "x86_64")]
-mod unpack;
-#[cfg(target_arch = "x86_64")]
-mod vnni;
+mod x86;
 
 use std::fmt;
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use absent as arch;
+#[cfg(target_arch = "aarch64")]
+use neon as arch;
+#[cfg(target_arch = "x86_64")]
+use x86 as arch;
+
+use arch::Set;
 
 /// Weight rows in a panel.
 pub const PANEL_ROWS: usize = 16;
@@ -51,6 +56,10 @@ pub const WIDE_BLOCK: usize = 32;
 /// Magnitude of the weights of a wide panel times that of its activations, at most: so many
 /// products of a block fit into 32 bits.
 pub const WIDE_LIMIT: i32 = i32::MAX / WIDE_BLOCK as i32;
+
+/// What is added to signed bytes to make the weights of a panel of bytes: some processors multiply
+/// unsigned bytes with signed ones, others signed ones only.
+pub const BYTE_OFFSET: u8 = arch::BYTE_OFFSET;
 
 /// What a product multiplies and adds with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,11 +134,11 @@ impl LevelBits {
 /// Panels of a K-quant, one after the other: weight = `d scale level - d_min min`.
 #[derive(Debug, Clone, Copy)]
 pub struct LevelsPanels<'a> {
-    /// `[panel][superblock][64][2][8][4]`
+    /// `[panel][superblock][64][16][4]`
     pub levels: &'a [u8],
-    /// `[panel][superblock][sub-block][2][8][2]`, each scale twice.
+    /// `[panel][superblock][sub-block][16][2]`, each scale twice.
     pub scales: &'a [i16],
-    /// `[panel][superblock][pair of sub-blocks][2][8][2]`
+    /// `[panel][superblock][pair of sub-blocks][16][2]`
     pub mins: &'a [i16],
     /// `[panel][superblock][16]`
     pub d: &'a [f32],
@@ -148,11 +157,11 @@ pub struct LevelsRow<'a> {
     pub sums: &'a [i16],
 }
 
-/// Panels of weights with a scale for each 32, one after the other: weight = `d (byte - 128)` for
-/// bytes, `d number` for i16.
+/// Panels of weights with a scale for each 32, one after the other: weight = `d number` for i16,
+/// `d (byte - offset)` for bytes, which are signed where [`BYTE_OFFSET`] is 0.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockPanels<'a, T> {
-    /// `[panel][k / step][2][8][step]`, of four bytes or two i16 a step.
+    /// `[panel][k / step][16][step]`, of four bytes or two i16 a step.
     pub weights: &'a [T],
     /// `[panel][k / 32][16]`
     pub d: &'a [f32],
@@ -165,7 +174,7 @@ pub struct BytesRow<'a> {
     pub quants: &'a [i8],
     /// `[k / 32]`
     pub scales: &'a [f32],
-    /// `[k / 32]`: -128 times the sum of the quants.
+    /// `[k / 32]`: what [`BYTE_OFFSET`] comes to, minus it times the sum of the quants.
     pub offsets: &'a [i32],
 }
 
@@ -178,79 +187,40 @@ pub struct WideRow<'a> {
     pub scales: &'a [f32],
 }
 
-/// A processor with AVX2, FMA and F16C, and what it has beyond. A value of this type is the proof.
+/// A processor with AVX2, FMA and F16C, or with NEON's products of bytes, and what it has beyond. A
+/// value of this type is the proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TileMachine(Set);
-
-/// Which instructions the products use; everything else uses AVX2.
-#[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
-enum Set {
-    Avx2,
-    /// AVX-512 with the products of bytes and of 16-bit numbers that add to a sum of 32 bits.
-    Vnni,
-    /// And with those of BF16.
-    Bf16,
-}
-#[cfg(not(target_arch = "x86_64"))]
-type Set = std::convert::Infallible;
 
 impl TileMachine {
     /// The best one; `None` on a processor without the instructions.
     pub fn detect() -> Option<Self> {
-        Self::candidates().into_iter().flatten().last()
+        Self::available().pop()
     }
 
     /// All that this processor can run, slowest first.
     pub fn available() -> Vec<Self> {
-        Self::candidates().into_iter().flatten().collect()
+        Set::available().into_iter().map(Self).collect()
     }
 
     /// Whether there are products of panels of bytes, which are faster than those of wide ones.
     pub fn has_bytes(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return self.0 >= Set::Vnni;
-        #[cfg(not(target_arch = "x86_64"))]
-        match self.0 {}
+        self.0.has_bytes()
     }
 
     /// Whether there are products of BF16.
     pub fn has_pairs(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return self.0 >= Set::Bf16;
-        #[cfg(not(target_arch = "x86_64"))]
-        match self.0 {}
+        self.0.has_pairs()
     }
 
-    #[cfg(target_arch = "x86_64")]
-    fn candidates() -> [Option<Self>; 3] {
-        let avx2 = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        let vnni = avx2
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vnni");
-        let bf16 = vnni && is_x86_feature_detected!("avx512bf16");
-        [(avx2, Set::Avx2), (vnni, Set::Vnni), (bf16, Set::Bf16)]
-            .map(|(there, set)| there.then_some(Self(set)))
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn candidates() -> [Option<Self>; 0] {
-        []
+    /// Whether products of wide panels are faster than those of floats.
+    pub fn has_wide(self) -> bool {
+        self.0.has_wide()
     }
 }
 
 impl fmt::Display for TileMachine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        #[cfg(target_arch = "x86_64")]
-        return f.pad(match self.0 {
-            Set::Avx2 => "avx2",
-            Set::Vnni => "avx512-vnni",
-            Set::Bf16 => "avx512-bf16",
-        });
-        #[cfg(not(target_arch = "x86_64"))]
-        match self.0 {}
+        f.pad(self.0.name())
     }
 }

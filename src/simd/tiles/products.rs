@@ -1,36 +1,318 @@
-//! Checks the shapes of panels and rows, and calls the products of the processor's instruction set.
+//! Checks the shapes of panels and rows, and runs the kernels over all panels.
 
+use bytemuck::cast_slice;
+
+use super::dot::{Dot, DotPairs, STEP_BYTES};
+use super::kernels::{self, Sums, Superblocks};
 use super::LevelsShape::{Block16Levels32, Block16Levels64, Block32Levels16, Block32Levels32};
 use super::{
-    avx2, vnni, BlockPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, Set, TileMachine,
-    WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
+    BlockPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, TileMachine, WideRow, PANEL_ROWS,
+    SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
 };
 
-/// Sums of four rows of activations and a panel: `[token][row]`.
-pub(super) type Tile = [[f32; PANEL_ROWS]; TILE_TOKENS];
+/// Sums over panels and four tokens, in pieces that registers of `D` hold.
+pub(super) trait Work<D: Dot> {
+    /// `[token][panel][row]`
+    fn sums(&mut self) -> &mut [f32];
 
-/// Where a panel of superblocks begins: see [`LevelsPanels`].
-#[derive(Clone, Copy)]
-pub(super) struct Superblocks {
-    pub(super) levels: *const u8,
-    pub(super) scales: *const i16,
-    pub(super) mins: *const i16,
-    pub(super) d: *const f32,
-    pub(super) d_min: *const f32,
+    /// Sums of `R` registers of rows.
+    ///
+    /// # Safety
+    /// The processor has what `D` needs, and all rows are there.
+    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R>;
 }
 
-impl<T> BlockPanels<'_, T> {
-    /// Where weights and scales of each panel of `n` blocks begin. Panics unless there are as many
-    /// panels as `sums` has room for.
-    fn starts(&self, n: usize, sums: &[f32]) -> impl Fn(usize) -> (*const T, *const f32) + '_ {
-        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
-        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
-        assert!(self.d.len() == n_panels * n * PANEL_ROWS);
-        assert!(self.weights.len() == n_panels * n * PANEL_ROWS * WIDE_BLOCK);
-        move |panel| {
-            let weights = self.weights[panel * n * PANEL_ROWS * WIDE_BLOCK..].as_ptr();
-            (weights, self.d[panel * n * PANEL_ROWS..].as_ptr())
+/// The rows of a register, from `row` of a panel on.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) panel: usize,
+    pub(super) row: usize,
+}
+
+/// Does `work`, `R` registers at a time and what is left one by one.
+///
+/// # Safety
+/// The caller has the features that `D` needs.
+#[inline(always)]
+pub(super) unsafe fn run<D: Dot, W: Work<D>, const R: usize>(mut work: W) {
+    let n_registers = work.sums().len() / (TILE_TOKENS * D::LANES);
+    let mut first = 0;
+    // SAFETY: by the contract; `some` stays inside of the sums.
+    unsafe {
+        while first + R <= n_registers {
+            some::<D, W, R>(&mut work, first);
+            first += R;
         }
+        while first < n_registers {
+            some::<D, W, 1>(&mut work, first);
+            first += 1;
+        }
+    }
+}
+
+/// # Safety
+/// As for [`run`]; there are `R` registers of rows from `first` on.
+#[inline(always)]
+unsafe fn some<D: Dot, W: Work<D>, const R: usize>(work: &mut W, first: usize) {
+    let mut at = [Place { panel: 0, row: 0 }; R];
+    for (r, at) in at.iter_mut().enumerate() {
+        let row = (first + r) * D::LANES;
+        *at = Place { panel: row / PANEL_ROWS, row: row % PANEL_ROWS };
+    }
+    // SAFETY: by the contract.
+    let tile = unsafe { work.tile::<R>(at) };
+    let sums = work.sums();
+    let n_rows = sums.len() / TILE_TOKENS;
+    for (r, tile) in tile.iter().enumerate() {
+        for (t, &sum) in tile.iter().enumerate() {
+            let sums = &mut sums[t * n_rows + (first + r) * D::LANES..][..D::LANES];
+            // SAFETY: the slice has as many values as the register.
+            unsafe { D::store(sums.as_mut_ptr(), sum) };
+        }
+    }
+}
+
+/// Number of panels, if `sums` is a whole number of tiles.
+fn n_panels(sums: &[f32]) -> usize {
+    assert!(sums.len().is_multiple_of(TILE_TOKENS * PANEL_ROWS), "{} sums", sums.len());
+    sums.len() / (TILE_TOKENS * PANEL_ROWS)
+}
+
+/// [`TileMachine::levels`]. Lengths are checked.
+pub(super) struct Levels<'a> {
+    shape: LevelsShape,
+    n: usize,
+    panels: LevelsPanels<'a>,
+    rows: [LevelsRow<'a>; TILE_TOKENS],
+    sums: &'a mut [f32],
+}
+
+impl<'a> Levels<'a> {
+    pub(super) fn new(
+        shape: LevelsShape,
+        panels: LevelsPanels<'a>,
+        rows: [LevelsRow<'a>; TILE_TOKENS],
+        sums: &'a mut [f32],
+    ) -> Self {
+        let n = rows[0].scales.len();
+        let (all, n_blocks) = (n_panels(sums) * n * PANEL_ROWS, SUPERBLOCK / shape.block());
+        assert!(panels.levels.len() == all * SUPERBLOCK);
+        assert!(panels.scales.len() == all * n_blocks * 2);
+        assert!(panels.mins.len() == all * n_blocks);
+        assert!(panels.d.len() == all && panels.d_min.len() == all);
+        for row in rows {
+            assert!(row.quants.len() == n * SUPERBLOCK && row.scales.len() == n);
+            assert!(row.sums.len() == n * n_blocks);
+        }
+        Self { shape, n, panels, rows, sums }
+    }
+
+    /// Where the superblocks of a register begin.
+    #[inline(always)]
+    fn superblocks(&self, at: Place) -> Superblocks {
+        let (first, n_blocks) = (at.panel * self.n, SUPERBLOCK / self.shape.block());
+        // Inside of the panels: `first + n` superblocks are at most `n_panels n`.
+        Superblocks {
+            levels: self.panels.levels[first * PANEL_ROWS * SUPERBLOCK + 4 * at.row..].as_ptr(),
+            scales: self.panels.scales[first * n_blocks * 2 * PANEL_ROWS + 2 * at.row..].as_ptr(),
+            mins: self.panels.mins[first * n_blocks * PANEL_ROWS + 2 * at.row..].as_ptr(),
+            d: self.panels.d[first * PANEL_ROWS + at.row..].as_ptr(),
+            d_min: self.panels.d_min[first * PANEL_ROWS + at.row..].as_ptr(),
+        }
+    }
+}
+
+impl<D: Dot> Work<D> for Levels<'_> {
+    #[inline(always)]
+    fn sums(&mut self) -> &mut [f32] {
+        self.sums
+    }
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
+        let panels = at.map(|at| self.superblocks(at));
+        // SAFETY: by the contract; the lengths were checked.
+        unsafe {
+            match self.shape {
+                Block32Levels16 => D::levels::<32, 8, R>(self.n, panels, &self.rows),
+                Block32Levels32 => D::levels::<32, 4, R>(self.n, panels, &self.rows),
+                Block16Levels32 => D::levels::<16, 4, R>(self.n, panels, &self.rows),
+                Block16Levels64 => D::levels::<16, 2, R>(self.n, panels, &self.rows),
+            }
+        }
+    }
+}
+
+impl<'a, T> BlockPanels<'a, T> {
+    /// Panics unless these are panels of `n` blocks, as many as `sums` has room for.
+    fn check(&self, n: usize, sums: &[f32]) {
+        let all = n_panels(sums) * n * PANEL_ROWS;
+        assert!(self.d.len() == all && self.weights.len() == all * WIDE_BLOCK);
+    }
+
+    /// Where weights and scales of `n` blocks of a register begin.
+    #[inline(always)]
+    fn starts(&self, n: usize, at: Place) -> (*const u8, *const f32) {
+        let per_step = STEP_BYTES / size_of::<T>();
+        let weights = at.panel * n * PANEL_ROWS * WIDE_BLOCK + at.row * per_step;
+        let d = at.panel * n * PANEL_ROWS + at.row;
+        (self.weights[weights..].as_ptr().cast(), self.d[d..].as_ptr())
+    }
+}
+
+/// [`TileMachine::bytes`]. Lengths are checked.
+pub(super) struct Bytes<'a> {
+    n: usize,
+    panels: BlockPanels<'a, u8>,
+    rows: [BytesRow<'a>; TILE_TOKENS],
+    sums: &'a mut [f32],
+}
+
+impl<'a> Bytes<'a> {
+    pub(super) fn new(
+        panels: BlockPanels<'a, u8>,
+        rows: [BytesRow<'a>; TILE_TOKENS],
+        sums: &'a mut [f32],
+    ) -> Self {
+        let n = rows[0].scales.len();
+        panels.check(n, sums);
+        for row in rows {
+            assert!(row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n);
+            assert!(row.offsets.len() == n);
+        }
+        Self { n, panels, rows, sums }
+    }
+}
+
+impl<D: Dot> Work<D> for Bytes<'_> {
+    #[inline(always)]
+    fn sums(&mut self) -> &mut [f32] {
+        self.sums
+    }
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
+        let starts = at.map(|at| self.panels.starts(self.n, at));
+        let (weights, d) = (starts.map(|start| start.0), starts.map(|start| start.1));
+        // SAFETY: by the contract; the lengths were checked.
+        unsafe { kernels::bytes::<D, R>(self.n, weights, d, &self.rows) }
+    }
+}
+
+/// [`TileMachine::wide`]. Lengths are checked.
+pub(super) struct Wide<'a> {
+    n: usize,
+    panels: BlockPanels<'a, i16>,
+    rows: [WideRow<'a>; TILE_TOKENS],
+    sums: &'a mut [f32],
+}
+
+impl<'a> Wide<'a> {
+    pub(super) fn new(
+        panels: BlockPanels<'a, i16>,
+        rows: [WideRow<'a>; TILE_TOKENS],
+        sums: &'a mut [f32],
+    ) -> Self {
+        let n = rows[0].scales.len();
+        panels.check(n, sums);
+        for row in rows {
+            assert!(row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n);
+        }
+        Self { n, panels, rows, sums }
+    }
+}
+
+impl<D: Dot> Work<D> for Wide<'_> {
+    #[inline(always)]
+    fn sums(&mut self) -> &mut [f32] {
+        self.sums
+    }
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
+        let starts = at.map(|at| self.panels.starts(self.n, at));
+        let (weights, d) = (starts.map(|start| start.0), starts.map(|start| start.1));
+        // SAFETY: by the contract; the lengths were checked.
+        unsafe { kernels::wide::<D, R>(self.n, weights, d, &self.rows) }
+    }
+}
+
+/// Panels and rows of steps without scales. Lengths are checked.
+struct Steps<'a> {
+    n: usize,
+    panels: &'a [u8],
+    rows: [&'a [u8]; TILE_TOKENS],
+    sums: &'a mut [f32],
+}
+
+impl<'a> Steps<'a> {
+    fn new(panels: &'a [u8], rows: [&'a [u8]; TILE_TOKENS], sums: &'a mut [f32]) -> Self {
+        let n = rows[0].len() / STEP_BYTES;
+        assert!(rows.iter().all(|row| row.len() == n * STEP_BYTES));
+        assert!(panels.len() == n_panels(sums) * n * PANEL_ROWS * STEP_BYTES);
+        Self { n, panels, rows, sums }
+    }
+
+    /// Where the weights of the registers and the rows begin.
+    #[inline(always)]
+    fn starts<const R: usize>(&self, at: [Place; R]) -> ([*const u8; R], [*const u8; TILE_TOKENS]) {
+        let start = |at: Place| (at.panel * self.n * PANEL_ROWS + at.row) * STEP_BYTES;
+        let weights = at.map(|at| self.panels[start(at)..].as_ptr());
+        (weights, self.rows.map(<[u8]>::as_ptr))
+    }
+}
+
+/// [`TileMachine::floats`]. Lengths are checked.
+pub(super) struct Floats<'a>(Steps<'a>);
+
+impl<'a> Floats<'a> {
+    pub(super) fn new(
+        panels: &'a [f32],
+        rows: [&'a [f32]; TILE_TOKENS],
+        sums: &'a mut [f32],
+    ) -> Self {
+        Self(Steps::new(cast_slice(panels), rows.map(cast_slice), sums))
+    }
+}
+
+impl<D: Dot> Work<D> for Floats<'_> {
+    #[inline(always)]
+    fn sums(&mut self) -> &mut [f32] {
+        self.0.sums
+    }
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
+        let (weights, rows) = self.0.starts(at);
+        // SAFETY: by the contract; the lengths were checked.
+        unsafe { kernels::floats::<D, R>(self.0.n, weights, rows) }
+    }
+}
+
+/// [`TileMachine::pairs`]. Lengths are checked.
+pub(super) struct Pairs<'a>(Steps<'a>);
+
+impl<'a> Pairs<'a> {
+    pub(super) fn new(
+        panels: &'a [u16],
+        rows: [&'a [u16]; TILE_TOKENS],
+        sums: &'a mut [f32],
+    ) -> Self {
+        Self(Steps::new(cast_slice(panels), rows.map(cast_slice), sums))
+    }
+}
+
+impl<D: DotPairs> Work<D> for Pairs<'_> {
+    #[inline(always)]
+    fn sums(&mut self) -> &mut [f32] {
+        self.0.sums
+    }
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
+        let (weights, rows) = self.0.starts(at);
+        // SAFETY: by the contract; the lengths were checked.
+        unsafe { kernels::pairs::<D, R>(self.0.n, weights, rows) }
     }
 }
 
@@ -44,60 +326,7 @@ impl TileMachine {
         rows: [LevelsRow; TILE_TOKENS],
         sums: &mut [f32],
     ) {
-        let n = rows[0].scales.len();
-        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
-        let n_blocks = SUPERBLOCK / shape.block();
-        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
-        assert!(panels.levels.len() == n_panels * n * PANEL_ROWS * SUPERBLOCK);
-        assert!(panels.scales.len() == n_panels * n * n_blocks * 2 * PANEL_ROWS);
-        assert!(panels.mins.len() == n_panels * n * n_blocks * PANEL_ROWS);
-        assert!(panels.d.len() == n_panels * n * PANEL_ROWS);
-        assert!(panels.d_min.len() == n_panels * n * PANEL_ROWS);
-        for row in rows {
-            assert!(row.quants.len() == n * SUPERBLOCK && row.scales.len() == n);
-            assert!(row.sums.len() == n * n_blocks);
-        }
-        let panel = |index: usize| {
-            let at = index * n;
-            // Inside by the assertions: `at + n` superblocks are at most `n_panels n`.
-            Superblocks {
-                levels: panels.levels[at * PANEL_ROWS * SUPERBLOCK..].as_ptr(),
-                scales: panels.scales[at * n_blocks * 2 * PANEL_ROWS..].as_ptr(),
-                mins: panels.mins[at * n_blocks * PANEL_ROWS..].as_ptr(),
-                d: panels.d[at * PANEL_ROWS..].as_ptr(),
-                d_min: panels.d_min[at * PANEL_ROWS..].as_ptr(),
-            }
-        };
-        // SAFETY: `self` says what the processor has; the assertions are the contract of the
-        // functions for these constants.
-        unsafe {
-            match (self.0, shape) {
-                (Set::Avx2, Block32Levels16) => {
-                    each(sums, panel, |panel| avx2::levels::<32, 8>(n, panel, &rows));
-                }
-                (Set::Avx2, Block32Levels32) => {
-                    each(sums, panel, |panel| avx2::levels::<32, 4>(n, panel, &rows));
-                }
-                (Set::Avx2, Block16Levels32) => {
-                    each(sums, panel, |panel| avx2::levels::<16, 4>(n, panel, &rows));
-                }
-                (Set::Avx2, Block16Levels64) => {
-                    each(sums, panel, |panel| avx2::levels::<16, 2>(n, panel, &rows));
-                }
-                (Set::Vnni | Set::Bf16, Block32Levels16 | Block32Levels32) => each_two(
-                    sums,
-                    panel,
-                    |panels| vnni::levels::<32, 2>(n, panels, &rows),
-                    |panel| vnni::levels::<32, 1>(n, panel, &rows),
-                ),
-                (Set::Vnni | Set::Bf16, Block16Levels32 | Block16Levels64) => each_two(
-                    sums,
-                    panel,
-                    |panels| vnni::levels::<16, 2>(n, panels, &rows),
-                    |panel| vnni::levels::<16, 1>(n, panel, &rows),
-                ),
-            }
-        }
+        self.0.run(Levels::new(shape, panels, rows, sums));
     }
 
     /// Sums over each of `panels` and four rows of i8 activations, into `sums`
@@ -105,119 +334,26 @@ impl TileMachine {
     /// [are no such products](Self::has_bytes).
     pub fn bytes(self, panels: BlockPanels<u8>, rows: [BytesRow; TILE_TOKENS], sums: &mut [f32]) {
         assert!(self.has_bytes(), "products of bytes on {self}");
-        let n = rows[0].scales.len();
-        let panel = panels.starts(n, sums);
-        for row in rows {
-            assert!(row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n);
-            assert!(row.offsets.len() == n);
-        }
-        each_two(
-            sums,
-            panel,
-            // SAFETY: the processor has the instructions, as asserted; lengths are too.
-            |[a, b]| unsafe { vnni::bytes(n, [a.0, b.0], [a.1, b.1], &rows) },
-            // SAFETY: as above.
-            |[a]| unsafe { vnni::bytes(n, [a.0], [a.1], &rows) },
-        );
+        self.0.run(Bytes::new(panels, rows, sums));
     }
 
     /// Sums over each of `panels` and four rows of i16 activations, into `sums`
     /// `[token][panel][row]`; wrong where magnitudes are beyond `WIDE_LIMIT`.
     /// Panics unless all have the same number of blocks.
     pub fn wide(self, panels: BlockPanels<i16>, rows: [WideRow; TILE_TOKENS], sums: &mut [f32]) {
-        let n = rows[0].scales.len();
-        let panel = panels.starts(n, sums);
-        let fits = |row: &WideRow| row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n;
-        assert!(rows.iter().all(fits));
-        // SAFETY: `self` says what the processor has; lengths are asserted.
-        unsafe {
-            match self.0 {
-                Set::Avx2 => each(sums, panel, |(w, d)| avx2::wide(n, w, d, &rows)),
-                Set::Vnni | Set::Bf16 => each_two(
-                    sums,
-                    panel,
-                    |[a, b]| vnni::wide(n, [a.0, b.0], [a.1, b.1], &rows),
-                    |[a]| vnni::wide(n, [a.0], [a.1], &rows),
-                ),
-            }
-        }
+        self.0.run(Wide::new(panels, rows, sums));
     }
 
     /// Sums over each of the panels `[panel][k / 2][16][2]` of BF16 and four rows of BF16
     /// activations, into `sums` `[token][panel][row]`. Panics unless all have the same length, an
     /// even one, and where there [are no such products](Self::has_pairs).
     pub fn pairs(self, panels: &[u16], rows: [&[u16]; TILE_TOKENS], sums: &mut [f32]) {
-        assert!(self.has_pairs(), "products of BF16 on {self}");
-        let n = rows[0].len() / 2;
-        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
-        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
-        assert!(panels.len() == n_panels * n * 2 * PANEL_ROWS);
-        assert!(rows.iter().all(|row| row.len() == 2 * n));
-        let rows = rows.map(<[u16]>::as_ptr);
-        let panel = |panel: usize| panels[panel * n * 2 * PANEL_ROWS..].as_ptr();
-        each_two(
-            sums,
-            panel,
-            // SAFETY: the processor has the instructions, as asserted; lengths are too.
-            |panels| unsafe { vnni::pairs(n, panels, rows) },
-            // SAFETY: as above.
-            |panel| unsafe { vnni::pairs(n, panel, rows) },
-        );
+        self.0.run_pairs(Pairs::new(panels, rows, sums));
     }
 
     /// Sums over each of the float panels `[panel][k][16]` and four rows of activations, into
     /// `sums` `[token][panel][row]`. Panics unless all have the same length.
     pub fn floats(self, panels: &[f32], rows: [&[f32]; TILE_TOKENS], sums: &mut [f32]) {
-        let n = rows[0].len();
-        let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
-        assert!(sums.len() == n_panels * TILE_TOKENS * PANEL_ROWS);
-        assert!(panels.len() == n_panels * n * PANEL_ROWS && rows.iter().all(|row| row.len() == n));
-        let rows = rows.map(<[f32]>::as_ptr);
-        let panel = |panel: usize| panels[panel * n * PANEL_ROWS..].as_ptr();
-        // SAFETY: `self` says what the processor has; lengths are asserted.
-        unsafe {
-            match self.0 {
-                Set::Avx2 => each(sums, panel, |panel| avx2::floats(n, panel, rows)),
-                Set::Vnni | Set::Bf16 => each_two(
-                    sums,
-                    panel,
-                    |panels| vnni::floats::<2>(n, panels, rows),
-                    |panel| vnni::floats::<1>(n, panel, rows),
-                ),
-            }
-        }
-    }
-}
-
-/// Panels one at a time.
-fn each<P>(sums: &mut [f32], panel: impl Fn(usize) -> P, product: impl Fn(P) -> Tile) {
-    for index in 0..sums.len() / (TILE_TOKENS * PANEL_ROWS) {
-        place(&product(panel(index)), index, sums);
-    }
-}
-
-/// Panels two at a time, and the last of an odd number alone.
-fn each_two<P>(
-    sums: &mut [f32],
-    panel: impl Fn(usize) -> P,
-    two: impl Fn([P; 2]) -> [Tile; 2],
-    one: impl Fn([P; 1]) -> [Tile; 1],
-) {
-    let n_panels = sums.len() / (TILE_TOKENS * PANEL_ROWS);
-    for index in (0..n_panels / 2).map(|pair| 2 * pair) {
-        let tiles = two([panel(index), panel(index + 1)]);
-        place(&tiles[0], index, sums);
-        place(&tiles[1], index + 1, sums);
-    }
-    if n_panels % 2 == 1 {
-        place(&one([panel(n_panels - 1)])[0], n_panels - 1, sums);
-    }
-}
-
-/// Puts a tile among the sums of all panels.
-fn place(tile: &Tile, panel: usize, sums: &mut [f32]) {
-    let n_rows = sums.len() / TILE_TOKENS;
-    for (tile, sums) in tile.iter().zip(sums.chunks_exact_mut(n_rows)) {
-        sums[panel * PANEL_ROWS..][..PANEL_ROWS].copy_from_slice(tile);
+        self.0.run(Floats::new(panels, rows, sums));
     }
 }

@@ -1,25 +1,29 @@
-//! The products for AVX2 and FMA.
+//! The product of levels for AVX2, which has no sums of four products of bytes: products are added
+//! up in 16 bits for as long as they fit, then scaled in whole numbers.
 
 // Loops run over the same index of several arrays of registers.
 #![allow(clippy::needless_range_loop)]
 
 use std::arch::x86_64::*;
 
-use super::products::{Superblocks, Tile};
-use super::{LevelsRow, WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK};
+use crate::simd::tiles::kernels::Superblocks;
+use crate::simd::tiles::{LevelsRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS};
 
 type Registers<T> = [[T; 2]; TILE_TOKENS];
 
 /// `BLOCK` weights a sub-block; `FLUSH` steps of four weights fit into 16 bits.
 ///
 /// # Safety
-/// AVX2 and FMA; every slice is as long as `n` superblocks want it.
+/// AVX2 and FMA; the panel and the rows are `n` superblocks long.
+// Inside of a larger function the compiler does not write the steps out, which costs a tenth of the
+// speed.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
     n: usize,
     panel: Superblocks,
     rows: &[LevelsRow; TILE_TOKENS],
-) -> Tile {
+) -> Registers<__m256> {
     let n_blocks = SUPERBLOCK / BLOCK;
     let Superblocks { levels: mut weights, mut scales, mut mins, d, d_min } = panel;
     let quants = rows.map(|row| row.quants.as_ptr());
@@ -84,79 +88,7 @@ pub(super) unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
             }
         }
     }
-    tile(total)
-}
-
-/// # Safety
-/// AVX2 and FMA; the panel and the rows have `n` blocks of 32.
-#[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn wide(
-    n: usize,
-    mut weights: *const i16,
-    scales: *const f32,
-    rows: &[WideRow; TILE_TOKENS],
-) -> Tile {
-    let quants = rows.map(|row| row.quants.as_ptr());
-    let mut total = [[_mm256_setzero_ps(); 2]; TILE_TOKENS];
-    for block in 0..n {
-        let mut sums = [[_mm256_setzero_si256(); 2]; TILE_TOKENS];
-        for step in 0..WIDE_BLOCK / 2 {
-            // SAFETY: 64 bytes of weights for each step of two.
-            let w = unsafe { load_pair(weights.cast()) };
-            weights = weights.wrapping_add(2 * PANEL_ROWS);
-            for t in 0..TILE_TOKENS {
-                // SAFETY: two activations, of 16 bits each.
-                let a = unsafe { broadcast(quants[t].add(block * WIDE_BLOCK + 2 * step)) };
-                for i in 0..2 {
-                    sums[t][i] = _mm256_add_epi32(sums[t][i], _mm256_madd_epi16(w[i], a));
-                }
-            }
-            keep_in_registers(&mut sums);
-        }
-        // SAFETY: sixteen scales for each block.
-        let d = unsafe { load_floats(scales.add(block * PANEL_ROWS)) };
-        for t in 0..TILE_TOKENS {
-            let a = _mm256_set1_ps(rows[t].scales[block]);
-            for i in 0..2 {
-                let scale = _mm256_mul_ps(d[i], a);
-                total[t][i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][i]), scale, total[t][i]);
-            }
-        }
-    }
-    tile(total)
-}
-
-/// # Safety
-/// AVX2 and FMA; the panel has `n` columns of sixteen, each row `n` values.
-#[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn floats(n: usize, panel: *const f32, rows: [*const f32; TILE_TOKENS]) -> Tile {
-    /// Partial sums of this many products are rounded less often than one long sum.
-    const PART: usize = 256;
-    let mut total = [[_mm256_setzero_ps(); 2]; TILE_TOKENS];
-    let mut start = 0;
-    while start < n {
-        let end = n.min(start + PART);
-        let mut sums = [[_mm256_setzero_ps(); 2]; TILE_TOKENS];
-        for k in start..end {
-            // SAFETY: column k of the panel and value k of each row.
-            let (w, a): (_, [f32; TILE_TOKENS]) = unsafe {
-                let w = load_floats(panel.add(k * PANEL_ROWS));
-                (w, std::array::from_fn(|t| rows[t].add(k).read()))
-            };
-            for t in 0..TILE_TOKENS {
-                for i in 0..2 {
-                    sums[t][i] = _mm256_fmadd_ps(w[i], _mm256_set1_ps(a[t]), sums[t][i]);
-                }
-            }
-        }
-        for t in 0..TILE_TOKENS {
-            for i in 0..2 {
-                total[t][i] = _mm256_add_ps(total[t][i], sums[t][i]);
-            }
-        }
-        start = end;
-    }
-    tile(total)
+    total
 }
 
 /// Forbids the compiler to move sums to memory or to reorder what makes them.
@@ -208,17 +140,4 @@ unsafe fn load_floats(from: *const f32) -> [__m256; 2] {
 unsafe fn broadcast<T>(from: *const T) -> __m256i {
     // SAFETY: by the contract.
     _mm256_set1_epi32(unsafe { from.cast::<i32>().read_unaligned() })
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn tile(sums: Registers<__m256>) -> Tile {
-    let mut out = [[0.0; PANEL_ROWS]; TILE_TOKENS];
-    for (out, sums) in out.iter_mut().zip(sums) {
-        for (out, sum) in out.chunks_exact_mut(8).zip(sums) {
-            // SAFETY: the chunk has eight values.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sum) };
-        }
-    }
-    out
 }

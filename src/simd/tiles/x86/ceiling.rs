@@ -3,8 +3,8 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::dot::{dpbf16, dpwssd};
-use super::{Arithmetic, Set, TileMachine};
+use super::{ymm, zmm, Set};
+use crate::simd::tiles::{Arithmetic, TileMachine};
 
 impl TileMachine {
     /// Does `n` rounds of the multiply-adds of `arithmetic` and says how many that were: none if
@@ -15,12 +15,14 @@ impl TileMachine {
             match (self.0, arithmetic) {
                 (Set::Avx2, Arithmetic::Int8) => int8(n),
                 (Set::Avx2, Arithmetic::Int16) => int16(n),
-                (Set::Avx2, Arithmetic::Float) => float(n),
-                (Set::Avx2 | Set::Vnni, Arithmetic::BF16) => return 0,
-                (Set::Bf16, Arithmetic::BF16) => bf16(n),
-                (Set::Vnni | Set::Bf16, Arithmetic::Int8) => int8_vnni(n),
-                (Set::Vnni | Set::Bf16, Arithmetic::Int16) => int16_vnni(n),
-                (Set::Vnni | Set::Bf16, Arithmetic::Float) => float_512(n),
+                (Set::AvxVnni, Arithmetic::Int8) => int8_vnni(n),
+                (Set::AvxVnni, Arithmetic::Int16) => int16_vnni(n),
+                (Set::Avx2 | Set::AvxVnni, Arithmetic::Float) => float(n),
+                (Set::Avx512Bf16, Arithmetic::BF16) => bf16(n),
+                (_, Arithmetic::BF16) => return 0,
+                (Set::Avx512Vnni | Set::Avx512Bf16, Arithmetic::Int8) => int8_512(n),
+                (Set::Avx512Vnni | Set::Avx512Bf16, Arithmetic::Int16) => int16_512(n),
+                (Set::Avx512Vnni | Set::Avx512Bf16, Arithmetic::Float) => float_512(n),
             }
         };
         a_round * n as u64
@@ -74,16 +76,30 @@ fn float(n: usize) -> u64 {
 }
 
 /// Bytes times bytes, added up in 32 bits.
-#[target_feature(enable = "avx512f,avx512vnni")]
+#[target_feature(enable = "avx2,avxvnni")]
 fn int8_vnni(n: usize) -> u64 {
+    rounds!(n, ymm_reg, _mm256_setzero_si256(), |sum, a, b| _mm256_dpbusd_avx_epi32(sum, a, b));
+    32 * SUMS as u64
+}
+
+/// 16 bits times 16 bits, added up in 32.
+#[target_feature(enable = "avx2,avxvnni")]
+fn int16_vnni(n: usize) -> u64 {
+    rounds!(n, ymm_reg, _mm256_setzero_si256(), |sum, a, b| ymm::dpwssd(sum, a, b));
+    16 * SUMS as u64
+}
+
+/// Bytes times bytes, added up in 32 bits, twice as many.
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn int8_512(n: usize) -> u64 {
     rounds!(n, zmm_reg, _mm512_setzero_si512(), |sum, a, b| _mm512_dpbusd_epi32(sum, a, b));
     64 * SUMS as u64
 }
 
 /// 16 bits times 16 bits, added up in 32.
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn int16_vnni(n: usize) -> u64 {
-    rounds!(n, zmm_reg, _mm512_setzero_si512(), |sum, a, b| dpwssd(sum, a, b));
+fn int16_512(n: usize) -> u64 {
+    rounds!(n, zmm_reg, _mm512_setzero_si512(), |sum, a, b| zmm::dpwssd(sum, a, b));
     32 * SUMS as u64
 }
 
@@ -91,7 +107,7 @@ fn int16_vnni(n: usize) -> u64 {
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn bf16(n: usize) -> u64 {
     rounds!(n, zmm_reg, _mm512_setzero_si512(), |sum, a, b| {
-        _mm512_castps_si512(dpbf16(_mm512_castsi512_ps(sum), a, b))
+        _mm512_castps_si512(zmm::dpbf16(_mm512_castsi512_ps(sum), a, b))
     });
     32 * SUMS as u64
 }

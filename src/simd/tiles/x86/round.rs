@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{TileMachine, SUPERBLOCK, WIDE_BLOCK};
+use crate::simd::tiles::{TileMachine, SUPERBLOCK, WIDE_BLOCK};
 
 impl TileMachine {
     /// Rounds a superblock of activations to whole numbers of magnitude 127 and adds up each

@@ -3,7 +3,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{LevelBits, TileMachine, PANEL_ROWS, SUPERBLOCK, WIDE_BLOCK};
+use super::BYTE_OFFSET;
+use crate::simd::tiles::{LevelBits, TileMachine, PANEL_ROWS, SUPERBLOCK, WIDE_BLOCK};
 
 impl TileMachine {
     /// One superblock of `LevelsPanels::levels` from the bits of each row. Panics unless all are
@@ -65,7 +66,7 @@ impl TileMachine {
         // each row can be read and eight times 64 written.
         unsafe {
             columns(rows, out.as_mut_ptr(), |row| {
-                _mm256_xor_si256(load(row), _mm256_set1_epi8(i8::MIN))
+                _mm256_xor_si256(load(row), _mm256_set1_epi8(BYTE_OFFSET as i8))
             });
         }
     }

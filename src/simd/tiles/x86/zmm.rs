@@ -1,8 +1,95 @@
-//! Two instructions on the registers that panels and rows are loaded to.
+//! Registers of 512 bits: all sixteen rows of a panel.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::transmute;
+
+use crate::simd::tiles::dot::{Dot, DotPairs};
+
+/// AVX-512 with VNNI, and with BF16 for [`DotPairs`].
+#[derive(Clone, Copy)]
+pub(in crate::simd::tiles) struct Zmm;
+
+/// Methods on registers alone.
+macro_rules! registers {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty { $body:expr })*) => {$(
+        #[inline(always)]
+        #[allow(unused_unsafe)]
+        fn $name($($arg: $ty),*) -> $out {
+            // SAFETY: see the head of `dot.rs`.
+            unsafe { $body }
+        }
+    )*};
+}
+pub(super) use registers;
+
+/// Methods that read or write memory, by their contract.
+macro_rules! memory {
+    ($(fn $name:ident$(<const $step:ident>)?($($arg:ident: $ty:ty),*) $(-> $out:ty)? { $body:expr })*) => {$(
+        #[inline(always)]
+        #[allow(unused_unsafe)]
+        unsafe fn $name$(<const $step: i32>)?($($arg: $ty),*) $(-> $out)? {
+            // SAFETY: by the contract, and as the head of `dot.rs` says.
+            unsafe { $body }
+        }
+    )*};
+}
+pub(super) use memory;
+
+impl Dot for Zmm {
+    const LANES: usize = 16;
+    type Int = __m512i;
+    type Float = __m512;
+    type Four = *const u8;
+    type Wide = __m512i;
+
+    registers! {
+        fn ints(value: i32) -> __m512i { _mm512_set1_epi32(value) }
+        fn floats(value: f32) -> __m512 { _mm512_set1_ps(value) }
+        fn to_floats(ints: __m512i) -> __m512 { _mm512_cvtepi32_ps(ints) }
+        fn upper_halves(ints: __m512i) -> __m512i { _mm512_srai_epi32::<16>(ints) }
+        fn add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
+        fn mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
+        fn fma(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
+        fn fnma(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fnmadd_ps(a, b, c) }
+    }
+
+    memory! {
+        fn load_ints(from: *const u8) -> __m512i { _mm512_loadu_si512(from.cast()) }
+        fn load_wide(from: *const u8) -> __m512i { _mm512_loadu_si512(from.cast()) }
+        fn load_floats(from: *const f32) -> __m512 { _mm512_loadu_ps(from) }
+        fn store(to: *mut f32, value: __m512) { _mm512_storeu_ps(to, value) }
+        fn four(from: *const u8) -> *const u8 { from }
+        fn one(from: *const u8) -> *const u8 { from }
+        fn bytes<const STEP>(sum: __m512i, w: __m512i, a: *const u8) -> __m512i {
+            _mm512_dpbusd_epi32(sum, w, broadcast::<STEP>(a))
+        }
+        fn wide<const STEP>(sum: __m512i, w: __m512i, a: *const u8) -> __m512i {
+            dpwssd(sum, w, broadcast::<STEP>(a))
+        }
+        fn product<const STEP>(sum: __m512, w: __m512, a: *const u8) -> __m512 {
+            _mm512_fmadd_ps(w, _mm512_castsi512_ps(broadcast::<STEP>(a)), sum)
+        }
+    }
+}
+
+impl DotPairs for Zmm {
+    memory! {
+        fn pairs<const STEP>(sum: __m512, w: __m512i, a: *const u8) -> __m512 {
+            dpbf16(sum, w, broadcast::<STEP>(a))
+        }
+    }
+}
+
+/// Step `STEP` in all lanes.
+///
+/// # Safety
+/// AVX-512; the step can be read.
+#[inline(always)]
+unsafe fn broadcast<const STEP: i32>(from: *const u8) -> __m512i {
+    // SAFETY: by the contract.
+    unsafe { _mm512_set1_epi32(from.cast::<i32>().add(STEP as usize).read_unaligned()) }
+}
 
 /// Each lane of `sum` plus the two products of the 16-bit halves of `a` and `b`. Given the
 /// intrinsic, the compiler multiplies and adds apart where sums follow each other, which shortens

@@ -1,0 +1,85 @@
+//! AArch64 with NEON's products of bytes, and what processors have beyond.
+
+mod ceiling;
+mod registers;
+mod round;
+mod unpack;
+
+use std::arch::is_aarch64_feature_detected;
+
+use super::products::{run, Work};
+use registers::Quad;
+
+/// `sdot` takes weights as signed bytes.
+pub(super) const BYTE_OFFSET: u8 = 0;
+
+/// Which instructions the products use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(super) enum Set {
+    /// Products of bytes that add to a sum of 32 bits.
+    Dot,
+    /// And those of BF16.
+    Bf16,
+}
+
+impl Set {
+    /// All that this processor can run, slowest first.
+    pub(super) fn available() -> Vec<Self> {
+        let dot = is_aarch64_feature_detected!("dotprod");
+        let bf16 = dot && is_aarch64_feature_detected!("bf16");
+        let sets = [(dot, Self::Dot), (bf16, Self::Bf16)];
+        sets.into_iter().filter_map(|(there, set)| there.then_some(set)).collect()
+    }
+
+    pub(super) fn has_bytes(self) -> bool {
+        true
+    }
+
+    pub(super) fn has_pairs(self) -> bool {
+        self >= Self::Bf16
+    }
+
+    /// As many products of 16-bit numbers are made at a time as of f32.
+    pub(super) fn has_wide(self) -> bool {
+        false
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Dot => "neon-dotprod",
+            Self::Bf16 => "neon-bf16",
+        }
+    }
+
+    /// Does `work`.
+    pub(super) fn run(self, work: impl Work<Quad>) {
+        // SAFETY: the set says what the processor has.
+        unsafe { dot(work) }
+    }
+
+    /// Does `work` that needs products of BF16. Panics where there are none.
+    pub(super) fn run_pairs(self, work: impl Work<Quad>) {
+        assert!(self.has_pairs(), "products of BF16 on {}", self.name());
+        // SAFETY: asserted.
+        unsafe { bf16(work) }
+    }
+}
+
+/// Registers of a panel. All of them: 16 sums, and what they are made from, fit into 32 registers.
+const AT_ONCE: usize = 4;
+
+/// # Safety
+/// NEON with products of bytes.
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn dot(work: impl Work<Quad>) {
+    // SAFETY: by the contract.
+    unsafe { run::<Quad, _, AT_ONCE>(work) }
+}
+
+/// # Safety
+/// NEON with products of BF16.
+#[target_feature(enable = "neon,bf16")]
+unsafe fn bf16(work: impl Work<Quad>) {
+    // SAFETY: by the contract.
+    unsafe { run::<Quad, _, AT_ONCE>(work) }
+}

@@ -1,0 +1,124 @@
+//! x86-64 with AVX2, FMA and F16C, and what processors have beyond.
+
+mod avx2;
+mod ceiling;
+mod round;
+mod unpack;
+mod ymm;
+mod zmm;
+
+use super::products::{run, Work};
+use ymm::{Ymm, YmmVnni};
+use zmm::Zmm;
+
+/// `dpbusd` takes weights as unsigned bytes.
+pub(super) const BYTE_OFFSET: u8 = 128;
+
+/// Which instructions the products use; everything else uses AVX2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(super) enum Set {
+    /// AVX2, FMA and F16C.
+    Avx2,
+    /// And products of bytes and of 16-bit numbers that add to a sum of 32 bits.
+    AvxVnni,
+    /// The same in registers of 512 bits.
+    Avx512Vnni,
+    /// And products of BF16.
+    Avx512Bf16,
+}
+
+impl Set {
+    /// All that this processor can run, slowest first.
+    pub(super) fn available() -> Vec<Self> {
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        let avx_vnni = avx2 && is_x86_feature_detected!("avxvnni");
+        let avx512 = avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vnni");
+        let bf16 = avx512 && is_x86_feature_detected!("avx512bf16");
+        let sets = [
+            (avx2, Self::Avx2),
+            (avx_vnni, Self::AvxVnni),
+            (avx512, Self::Avx512Vnni),
+            (bf16, Self::Avx512Bf16),
+        ];
+        sets.into_iter().filter_map(|(there, set)| there.then_some(set)).collect()
+    }
+
+    pub(super) fn has_bytes(self) -> bool {
+        self >= Self::AvxVnni
+    }
+
+    pub(super) fn has_pairs(self) -> bool {
+        self >= Self::Avx512Bf16
+    }
+
+    pub(super) fn has_wide(self) -> bool {
+        true
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Avx2 => "avx2",
+            Self::AvxVnni => "avx-vnni",
+            Self::Avx512Vnni => "avx512-vnni",
+            Self::Avx512Bf16 => "avx512-bf16",
+        }
+    }
+
+    /// Does `work` on this set's registers.
+    pub(super) fn run(self, work: impl Work<Ymm> + Work<YmmVnni> + Work<Zmm>) {
+        // SAFETY: the set says what the processor has.
+        unsafe {
+            match self {
+                Self::Avx2 => avx2(work),
+                Self::AvxVnni => avx_vnni(work),
+                Self::Avx512Vnni | Self::Avx512Bf16 => avx512_vnni(work),
+            }
+        }
+    }
+
+    /// Does `work` that needs products of BF16. Panics where there are none.
+    pub(super) fn run_pairs(self, work: impl Work<Zmm>) {
+        assert!(self.has_pairs(), "products of BF16 on {}", self.name());
+        // SAFETY: asserted.
+        unsafe { avx512_bf16(work) }
+    }
+}
+
+/// # Safety
+/// AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2(work: impl Work<Ymm>) {
+    // SAFETY: by the contract.
+    unsafe { run::<Ymm, _, 2>(work) }
+}
+
+/// # Safety
+/// AVX-VNNI, AVX2 and FMA.
+#[target_feature(enable = "avx2,fma,avxvnni")]
+unsafe fn avx_vnni(work: impl Work<YmmVnni>) {
+    // SAFETY: by the contract.
+    unsafe { run::<YmmVnni, _, 2>(work) }
+}
+
+/// Two panels at a time, because otherwise more operands are loaded than there are products.
+///
+/// # Safety
+/// AVX-512 with VNNI.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn avx512_vnni(work: impl Work<Zmm>) {
+    // SAFETY: by the contract.
+    unsafe { run::<Zmm, _, 2>(work) }
+}
+
+/// # Safety
+/// AVX-512 with products of BF16.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn avx512_bf16(work: impl Work<Zmm>) {
+    // SAFETY: by the contract.
+    unsafe { run::<Zmm, _, 2>(work) }
+}
