@@ -8,7 +8,7 @@ use common::gguf::{self, Parts, TempGguf};
 use common::run;
 use rwkvq::checkpoint::random::Spec;
 use rwkvq::embed::{EmbedOptions, Embedder, Embeddings, Pooling};
-use rwkvq::ggml::TensorType;
+use rwkvq::ggml::{Products, TensorType};
 use rwkvq::model::{Layer, LayerSelection, Model, SegmentPool, Session, SessionOptions};
 use rwkvq::{Error, Result};
 
@@ -224,9 +224,10 @@ fn impossible_sessions_are_refused() {
 /// The stream of a separator must not reach the text after it, nor that of a text before it: a
 /// text that would betray a leak, for the texts before it are of another magnitude.
 #[test]
-fn nothing_leaks_over_a_separator() {
+fn nothing_leaks_from_the_text_before() {
     let mut parts = Parts::open(&gguf::random(&spec(), "f32").path);
-    // Token 0 is what separators read; token 1 is what the other texts are made of.
+    // Token 0 is what separators read, where there are any; token 1 is what the other texts are
+    // made of.
     let table = parts.tensor("token_embd.weight");
     let mut values = table.to_f32();
     values[..64].iter_mut().enumerate().for_each(|(i, x)| *x = 1e4 * (i as f32 - 20.0));
@@ -234,8 +235,11 @@ fn nothing_leaks_over_a_separator() {
     let file = parts.write();
     let model = run::open(&file.path);
     let text = run::ids(9, 4, 600);
-    for (pooling, _) in run::POOLINGS {
-        let mut embedder = Embedder::new(&model, options("all", pooling)).unwrap();
+    let products = [Products::Own, Products::Ggml];
+    for (pooling, products) in run::POOLINGS.into_iter().flat_map(|p| products.map(|q| (p.0, q))) {
+        let options = options("all", pooling);
+        let session = SessionOptions { products, ..options.session };
+        let mut embedder = Embedder::new(&model, EmbedOptions { session, ..options }).unwrap();
         let alone = embedder.embed_ids(std::slice::from_ref(&text)).unwrap();
         for before in [vec![1; 1], vec![1; 13], vec![0; 14], vec![1; 15], vec![0; 16], vec![1; 40]]
         {
@@ -279,6 +283,38 @@ fn the_workload_counts_tokens_and_the_rest() {
     // Five tokens in a chunk of eight rows.
     assert_eq!((embedder.workload().tokens, embedder.workload().padding), (5, 3));
     embedder.embed_ids(&[vec![1; 10], vec![2; 12]]).unwrap();
-    // Sixteen rows: ten tokens, a separator, five tokens; then seven tokens in eight rows.
+    // Sixteen rows: ten tokens and six; then six tokens in eight rows.
     assert_eq!((embedder.workload().tokens, embedder.workload().padding), (27, 5));
+}
+
+/// A prompt that all texts begin with is computed once for each chunk, and nobody can tell.
+#[test]
+fn texts_that_begin_alike_share_what_they_begin_with() {
+    let (_file, model) = model();
+    let prompt = run::ids(20, 7, 600);
+    let mut texts: Vec<Vec<u32>> =
+        (1..=6).map(|n| [prompt.clone(), run::ids(n, 100 + n, 600)].concat()).collect();
+    texts.push(prompt);
+    texts.push(texts[2].clone());
+    let n_tokens: usize = texts.iter().map(Vec::len).sum();
+    for (pooling, _) in run::POOLINGS {
+        let session = run::session(512, 1);
+        let options = EmbedOptions { session, ..options("all", pooling) };
+        let mut embedder = Embedder::new(&model, options.clone()).unwrap();
+        let together = embedder.embed_ids(&texts).unwrap();
+        let work = embedder.workload();
+        assert_eq!(work.tokens, 20 + (1..=6).sum::<u64>());
+        assert_eq!(work.tokens + work.shared, n_tokens as u64);
+        for (i, text) in texts.iter().enumerate() {
+            let alone = embedder.embed_ids(std::slice::from_ref(text)).unwrap();
+            for layer in 0..alone.layers.len() {
+                assert_eq!(alone.get(0, layer), together.get(i, layer), "{pooling} {i} {layer}");
+            }
+        }
+        // ggml's operations go from row to row.
+        let session = SessionOptions { products: Products::Ggml, ..options.session };
+        let mut plain = Embedder::new(&model, EmbedOptions { session, ..options }).unwrap();
+        plain.embed_ids(&texts).unwrap();
+        assert_eq!((plain.workload().tokens, plain.workload().shared), (n_tokens as u64, 0));
+    }
 }

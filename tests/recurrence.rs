@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rwkvq::checkpoint::random::Spec;
 use rwkvq::embed::{Embeddings, Pooling};
+use rwkvq::ggml::Products;
 use rwkvq::model::{Layer, Model, SegmentPool, Session, SessionOptions};
 use rwkvq::Error;
 
@@ -39,14 +40,34 @@ fn text(longest: usize) -> impl Strategy<Value = Vec<u32>> {
     prop::collection::vec(0..N_VOCAB, 1..=longest)
 }
 
+/// Texts of which many begin as one does, some as long as it or no longer.
 fn batch() -> impl Strategy<Value = Vec<Vec<u32>>> {
-    prop::collection::vec(text(40), 1..7)
+    let ends = prop::collection::vec((0..=30usize, prop::collection::vec(0..N_VOCAB, 0..30)), 1..7);
+    (text(30), ends).prop_map(|(beginning, ends)| {
+        let text = |(n, end): (usize, Vec<u32>)| {
+            let text = [&beginning[..n.min(beginning.len())], &end].concat();
+            if text.is_empty() {
+                beginning.clone()
+            } else {
+                text
+            }
+        };
+        ends.into_iter().map(text).collect()
+    })
 }
 
-/// Any number of lanes up to four, chunks from the smallest to larger than most batches.
+/// Any number of lanes up to four, chunks from the smallest to larger than most batches; texts
+/// share rows by our operations, ggml's run them one after the other.
 fn session() -> impl Strategy<Value = SessionOptions> {
-    (1..=4usize, 2..=70usize)
-        .prop_map(|(n_lanes, batch_tokens)| run::session(batch_tokens.max(2 * n_lanes), n_lanes))
+    (1..=4usize, 2..=70usize, any::<bool>()).prop_map(|(n_lanes, batch_tokens, own)| {
+        let products = if own { Products::Own } else { Products::Ggml };
+        SessionOptions { products, ..run::session(batch_tokens.max(2 * n_lanes), n_lanes) }
+    })
+}
+
+/// The same products, one text after the other.
+fn alone(options: &SessionOptions) -> SessionOptions {
+    SessionOptions { products: options.products, ..run::one_thread() }
 }
 
 /// Runs `check` on `n` cases; a failure prints the smallest case found.
@@ -89,8 +110,8 @@ fn a_text_alone_equals_the_text_in_any_batch() {
             for (pooling, _) in run::POOLINGS {
                 let together = embed(&model, pooling, options.clone(), &texts);
                 for (i, text) in texts.iter().enumerate() {
-                    let alone =
-                        embed(&model, pooling, run::one_thread(), std::slice::from_ref(text));
+                    let options = alone(&options);
+                    let alone = embed(&model, pooling, options, std::slice::from_ref(text));
                     let (a, b) = (of_text(&alone, 0), of_text(&together, i));
                     prop_assert!(equal(pooling, alone.n_embd, a, b), "{preset}, {pooling}, {i}");
                 }
@@ -127,7 +148,7 @@ fn cuts_change_nothing_in_the_logits() {
         let (_file, model) = model(preset);
         property(8, (text(100), session()), |(text, options)| {
             let logits = |options| Session::new(model.clone(), options).unwrap().logits(&text);
-            let whole = logits(run::one_thread()).unwrap();
+            let whole = logits(alone(&options)).unwrap();
             prop_assert_eq!(whole.len(), N_VOCAB as usize);
             prop_assert_eq!(whole, logits(options).unwrap());
             Ok(())

@@ -49,7 +49,7 @@ fn the_json_has_the_published_names_in_order() {
         ("/runs/0/levels/1/layers/1/fidelity", "mean_cosine min_cosine similarity_spearman"),
         (
             "/runs/0/levels/0/speed",
-            "tokens sentences seconds tokens_per_second seconds_per_pair load_seconds repeats \
+            "tokens shared_tokens sentences seconds tokens_per_second seconds_per_pair load_seconds repeats \
              threads device batch_tokens texts_at_once layers_computed",
         ),
         (

@@ -70,6 +70,7 @@ pub(super) fn measure(
     let mut seconds = Vec::new();
     let mut similarities = vec![Vec::with_capacity(work.ids.len() / 2); n_layers];
     let mut spill = Spill::new(n_layers, model.hparams().n_embd)?;
+    let shared_before = embedder.workload().shared;
     for repeat in 0..options.repeats.max(1) {
         seconds.push(embed_all(&mut embedder, work.ids, work, progress, |embeddings| {
             if repeat == 0 {
@@ -80,6 +81,8 @@ pub(super) fn measure(
             Ok(())
         })?);
     }
+    // All passes are the same.
+    let shared = (embedder.workload().shared - shared_before) / seconds.len() as u64;
     let peak_rss_bytes = if peak_is_ours { rss::peak_bytes() } else { None };
     let memory = memory(embedder.session(), watch.and_then(Watch::peak), peak_rss_bytes);
     let mut threshold_similarities = vec![Vec::new(); n_layers];
@@ -92,7 +95,7 @@ pub(super) fn measure(
         similarities,
         threshold_similarities,
         embeddings: spill,
-        speed: speed(&seconds, work, load_seconds, &embedder),
+        speed: speed(&seconds, shared, work, load_seconds, &embedder),
         memory,
     })
 }
@@ -175,7 +178,13 @@ fn device_name(session: &Session) -> String {
     session.model().device().map_or_else(|| "cpu".into(), Device::to_string)
 }
 
-fn speed(seconds: &[f64], work: &Work, load_seconds: f64, embedder: &Embedder) -> Speed {
+fn speed(
+    seconds: &[f64],
+    shared_tokens: u64,
+    work: &Work,
+    load_seconds: f64,
+    embedder: &Embedder,
+) -> Speed {
     let median = metrics::upper_median(seconds).unwrap_or(0.0).max(f64::MIN_POSITIVE);
     let tokens: u64 = work.ids.iter().map(|ids| ids.len() as u64).sum();
     let options = embedder.session().options();
@@ -183,6 +192,7 @@ fn speed(seconds: &[f64], work: &Work, load_seconds: f64, embedder: &Embedder) -
     let layers_computed = work.layers.last().map_or(n_layer, |layer| layer.n_blocks(n_layer));
     Speed {
         tokens,
+        shared_tokens,
         sentences: work.ids.len() as u64,
         seconds: median,
         tokens_per_second: tokens as f64 / median,

@@ -239,6 +239,10 @@ pub struct Fidelity {
 pub struct Speed {
     /// Tokens of one pass over the data set.
     pub tokens: u64,
+    /// Those of them that were not computed for a text, because another one in the same batch begins
+    /// with the same tokens.
+    #[serde(default)]
+    pub shared_tokens: u64,
     /// Texts of one pass.
     pub sentences: u64,
     /// Wall time of one pass, the median over `repeats`; loading not counted.

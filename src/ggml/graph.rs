@@ -13,7 +13,7 @@ use ggml_sys as sys;
 
 use super::arena::Arena;
 use super::fused::RowsOp;
-use super::pool::{pool_segments, SegmentPool};
+use super::pool::{pool_segments, PoolOp, SegmentPool};
 use super::product::{self, ProductOp, Products};
 use super::tensors::{MappedTensors, StateTensors};
 use super::{Device, TensorType};
@@ -355,19 +355,27 @@ impl Graph {
         self.expand(copy);
     }
 
-    /// Sums the rows (or their squares), or takes the maximum or the last, of the rows of each segment of `x` `{n_cols, n}`.
-    /// `segments` holds pairs (first row, end row); an empty pair leaves its output row undefined.
-    /// Result: `{n_cols, n_segments}`. CPU only.
-    pub fn pool(&mut self, x: Node, segments: Node, how: SegmentPool) -> Node {
-        let (a, b) = (self.ne(x), self.ne(segments));
-        assert!(a[2] == 1 && a[3] == 1 && b[0] % 2 == 0 && b[1] == 1, "pool {a:?} by {b:?}");
-        assert_eq!(self.tensor(segments).type_, sys::GGML_TYPE_I32, "segments are i32");
+    /// Sums the rows (or their squares), or takes the maximum or the last, of the rows of each segment
+    /// of `x` `{n_cols, n}`: those that stand behind each other up to `last` `{n_segments}`, as
+    /// `shift` `{n}` says for so many lanes ([`RecurrenceNodes`](super::RecurrenceNodes)). Result:
+    /// `{n_cols, n_segments}`. CPU only.
+    pub fn pool(
+        &mut self,
+        x: Node,
+        last: Node,
+        (shift, n_lanes): (Node, usize),
+        how: SegmentPool,
+    ) -> Node {
+        let [a, b, c] = [x, last, shift].map(|node| self.ne(node));
+        assert!(a[2..] == [1, 1] && b[1] == 1 && c[0] == a[1], "pool {a:?} by {b:?} and {c:?}");
+        for node in [last, shift] {
+            assert_eq!(self.tensor(node).type_, sys::GGML_TYPE_I32, "numbers of rows are i32");
+        }
         self.assert_f32_contiguous(x, "pool");
-        // The kind travels in the pointer's value; nothing is pointed to.
-        let data = std::ptr::without_provenance_mut(how as usize);
-        let size = [a[0], b[0] / 2];
+        let data = std::ptr::without_provenance_mut(PoolOp { how, n_lanes }.address());
+        let size = [a[0], b[0]];
         // SAFETY: `pool_segments` gets exactly the tensors its contract names.
-        unsafe { self.custom(sys::GGML_TYPE_F32, size, &[x, segments], pool_segments, data) }
+        unsafe { self.custom(sys::GGML_TYPE_F32, size, &[x, last, shift], pool_segments, data) }
     }
 
     /// The sum of the rows of each segment of `x` `{n_cols, n}` on any device: `mask` `{n,

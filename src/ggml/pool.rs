@@ -26,8 +26,8 @@ pub enum SegmentPool {
 ///
 /// # Safety
 /// Called by ggml alone, with a `dst` that `Graph::pool` made: f32 `{n_cols, n_segments}`,
-/// source 0 contiguous f32 `{n_cols, n}`, source 1 contiguous i32 `{2 * n_segments}`, all
-/// allocated, `userdata` a `SegmentPool` as an address.
+/// source 0 contiguous f32 `{n_cols, n}`, sources 1 and 2 contiguous i32 `{n_segments}` and `{n}`,
+/// all allocated, `userdata` a [`PoolOp`] as an address.
 pub(super) unsafe extern "C" fn pool_segments(
     dst: *mut sys::ggml_tensor,
     ith: c_int,
@@ -38,41 +38,86 @@ pub(super) unsafe extern "C" fn pool_segments(
     // have the stated shapes; sources are not written by anyone meanwhile. Each thread makes
     // slices of the output that cover its own columns only, so no two overlap.
     unsafe {
-        let (x, segments) = (&*(*dst).src[0], &*(*dst).src[1]);
+        let (x, last) = (&*(*dst).src[0], &*(*dst).src[1]);
         let (n_cols, n_rows) = (x.ne[0] as usize, x.ne[1] as usize);
         let x = slice::from_raw_parts(x.data.cast::<f32>(), n_cols * n_rows);
         let n_segments = (*dst).ne[1] as usize;
-        let segments = slice::from_raw_parts(segments.data.cast::<i32>(), 2 * n_segments);
+        let last = slice::from_raw_parts(last.data.cast::<i32>(), n_segments);
+        let shift = slice::from_raw_parts((*(*dst).src[2]).data.cast::<i32>(), n_rows);
         let Range { start: from, end: to } = share(n_cols, ith, nth);
-        let how = userdata.addr();
-        for (i, bounds) in segments.chunks_exact(2).enumerate() {
-            let (first, end) = (bounds[0].max(0) as usize, bounds[1].max(0) as usize);
-            if first >= end || end > n_rows || from == to {
+        let PoolOp { how, n_lanes } = PoolOp::from_address(userdata.addr());
+        let mut rows = Vec::new();
+        for (i, &last) in last.iter().enumerate() {
+            rows_of(last, shift, n_lanes, &mut rows);
+            if from == to {
                 continue;
             }
             let out = (*dst).data.cast::<f32>().add(i * n_cols + from);
             let out = slice::from_raw_parts_mut(out, to - from);
-            let rows = x[first * n_cols..end * n_cols].chunks_exact(n_cols);
-            pool(rows.map(|row| &row[from..to]), how, out);
+            pool(rows.iter().map(|&row| &x[row * n_cols..][from..to]), how, out);
         }
     }
 }
 
-fn pool<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, how: usize, out: &mut [f32]) {
-    if how == SegmentPool::Sum as usize {
-        sum(rows, out, |value| value);
-    } else if how == SegmentPool::SumOfSquares as usize {
-        sum(rows, out, |value| value * value);
-    } else if how == SegmentPool::Max as usize {
-        out.fill(f32::NEG_INFINITY);
-        for row in rows {
-            for (o, &value) in out.iter_mut().zip(row) {
-                // A NaN must come through: it is reported, not hidden.
-                *o = if value > *o || value.is_nan() { value } else { *o };
+/// What [`pool_segments`] does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PoolOp {
+    pub(super) how: SegmentPool,
+    pub(super) n_lanes: usize,
+}
+
+impl PoolOp {
+    const KINDS: [SegmentPool; 4] =
+        [SegmentPool::Sum, SegmentPool::Max, SegmentPool::Last, SegmentPool::SumOfSquares];
+
+    /// As a pointer's value; nothing is pointed to.
+    pub(super) fn address(self) -> usize {
+        self.n_lanes * Self::KINDS.len() + self.how as usize
+    }
+
+    fn from_address(address: usize) -> Self {
+        let n = Self::KINDS.len();
+        Self { how: Self::KINDS[address % n], n_lanes: address / n }
+    }
+}
+
+/// The rows that stand behind each other up to row `last`, in this order: see `Io::shift`. None if
+/// there is no such row.
+fn rows_of(last: i32, shift: &[i32], n_lanes: usize, rows: &mut Vec<usize>) {
+    rows.clear();
+    let mut next = usize::try_from(last).ok().filter(|&row| row < shift.len());
+    while let Some(row) = next {
+        rows.push(row);
+        let before = usize::try_from(shift[row]).ok();
+        let before = before.and_then(|before| before.checked_sub(1 + n_lanes));
+        // A row stands above those behind it; anything else would never end.
+        next = before.filter(|&before| before < row);
+    }
+    rows.reverse();
+}
+
+fn pool<'a>(
+    mut rows: impl DoubleEndedIterator<Item = &'a [f32]>,
+    how: SegmentPool,
+    out: &mut [f32],
+) {
+    match how {
+        SegmentPool::Sum => sum(rows, out, |value| value),
+        SegmentPool::SumOfSquares => sum(rows, out, |value| value * value),
+        SegmentPool::Max => {
+            out.fill(f32::NEG_INFINITY);
+            for row in rows {
+                for (o, &value) in out.iter_mut().zip(row) {
+                    // A NaN must come through: it is reported, not hidden.
+                    *o = if value > *o || value.is_nan() { value } else { *o };
+                }
             }
         }
-    } else if let Some(row) = rows.last() {
-        out.copy_from_slice(row);
+        SegmentPool::Last => {
+            if let Some(row) = rows.next_back() {
+                out.copy_from_slice(row);
+            }
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 //! Shapes in ggml order; C = n_embd, S = head size, H = heads, F = n_ff, E and D the low ranks,
 //! N = rows of the chunk (all lanes together), L = lanes. Rows of one lane are consecutive.
 //!
-//! Texts follow each other in a lane, separated by a row whose key and decay are zero: the
-//! recurrence leaves it with an empty state. `shift` says for each row which row stands before
-//! it, so that the first token of a text has a row of zeros there.
+//! `shift` says for each row which row stands before it, so that the first token of a text has a row
+//! of zeros there. Where not all layers are fused, texts follow each other in a lane, separated by a
+//! row whose key and decay are zero: the recurrence leaves it with an empty state.
 //!
 //! Here are the plain operations; `rwkv6_fused` has those that take their place on the CPU.
 
@@ -33,6 +33,8 @@ pub(super) struct GraphShape {
     pub(super) head_squares: bool,
     /// Layers whose second channel-mix product runs on a smaller scale.
     pub(super) rescaled: Vec<usize>,
+    /// Texts share rows: all layers have to be fused.
+    pub(super) shares_rows: bool,
 }
 
 impl GraphShape {
@@ -52,6 +54,7 @@ impl GraphShape {
             squares: false,
             head_squares: false,
             rescaled: Vec::new(),
+            shares_rows: false,
         }
     }
 }
@@ -71,12 +74,10 @@ pub(super) struct Io {
     pub(super) zeros: Option<Node>,
     /// The same: f32 `{C, N}`, 1 for tokens, 0 for separators and padding.
     pub(super) keep: Option<Node>,
-    /// Row ranges to pool on the CPU, i32 `{2 n_segments}`.
-    pub(super) segments: Option<Node>,
-    /// The same for a device that sums: f32 `{N, n_segments}`, 1 for the rows of a segment.
-    pub(super) mask: Option<Node>,
-    /// The same for a device that takes the last row of each segment: i32 `{n_segments}`.
+    /// The last row of each segment, i32 `{n_segments}`.
     pub(super) last_rows: Option<Node>,
+    /// For a device that sums: f32 `{N, n_segments}`, 1 for the rows of a segment.
+    pub(super) mask: Option<Node>,
     /// Pooled layers, f32 `{C, n_segments}` each, in the order asked for.
     pub(super) pooled: Vec<Node>,
     /// f32 `{V, n_segments}`: logits of the last row of each segment.
@@ -114,9 +115,8 @@ pub(super) fn build(model: &Model, graph: &mut Graph, shape: &GraphShape) -> Io 
         shift: graph.input_i32(shape.n_rows),
         zeros: None,
         keep: None,
-        segments: None,
-        mask: None,
         last_rows: None,
+        mask: None,
         pooled: Vec::new(),
         logits: None,
         squares: Vec::new(),
@@ -196,25 +196,29 @@ impl Builder<'_> {
                 self.g.sum_segments(x, mask)
             }
             SegmentPool::Last if on_device => {
-                let rows = *io.last_rows.get_or_insert_with(|| self.g.input_i32(n_segments));
+                let rows = self.last_rows(io);
                 self.g.get_rows(x, rows)
             }
-            _ => {
-                let segments = self.segments(io);
-                self.g.pool(x, segments, how)
-            }
+            _ => self.pool_rows(x, how, io),
         }
     }
 
-    fn segments(&mut self, io: &mut Io) -> Node {
-        let n = 2 * self.shape.n_segments;
-        *io.segments.get_or_insert_with(|| self.g.input_i32(n))
+    fn last_rows(&mut self, io: &mut Io) -> Node {
+        let n = self.shape.n_segments;
+        *io.last_rows.get_or_insert_with(|| self.g.input_i32(n))
+    }
+
+    /// The same by our own operation.
+    fn pool_rows(&mut self, x: Node, how: SegmentPool, io: &mut Io) -> Node {
+        let last = self.last_rows(io);
+        self.g.pool(x, last, (io.shift, self.shape.n_lanes), how)
     }
 
     /// x: {C, N} -> {C, N}
     fn layer(&mut self, il: usize, weights: &LayerWeights, x: Node, io: &mut Io) -> Node {
         // Sums of squares are taken of inputs that fused operations never write.
         let fuses = self.g.fuses() && !self.shape.squares && !self.shape.rescaled.contains(&il);
+        assert!(fuses || !self.shape.shares_rows, "plain operations go from row to row");
         let Outputs { x, a, f } = match fuses {
             true => self.fused_layer(il, weights, x, io.shift),
             false => self.plain_layer(il, weights, x, io),
@@ -397,8 +401,7 @@ impl Builder<'_> {
         let rows = self.g.reshape(x, &[n_in, n * planes]);
         for plane in 0..planes {
             let x = self.g.rows(rows, plane * n, n, 1);
-            let segments = self.segments(io);
-            let sums = self.g.pool(x, segments, SegmentPool::SumOfSquares);
+            let sums = self.pool_rows(x, SegmentPool::SumOfSquares, io);
             self.g.output(sums);
             io.squares.push((weight, sums));
         }

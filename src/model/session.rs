@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::rwkv6::{self, GraphShape, Io};
-use super::stream::{Chunk, Packer, ROW_STEP};
+use super::stream::{Chunk, Packer, Packing, ROW_STEP};
 use super::{Layer, Model, PlannedBytes, SegmentPool};
 use crate::error::{Error, Result};
 use crate::ggml::{ComputeBytes, Executor, Graph, Products, StateTensors, Upload};
@@ -60,6 +60,8 @@ pub struct Workload {
     pub tokens: u64,
     /// Rows that separate texts or fill up a chunk.
     pub padding: u64,
+    /// Tokens that needed no row, because a text of the same chunk begins with the same tokens.
+    pub shared: u64,
 }
 
 /// One thread of execution over a shared model: state, threads, graph.
@@ -208,7 +210,7 @@ impl Session {
         let n_layer = self.model.hparams().n_layer;
         let n_blocks = layers.iter().map(|layer| layer.n_blocks(n_layer)).max().unwrap_or(0);
         let all: Vec<Layer> = (0..n_blocks).map(Layer::Block).collect();
-        let mut packer = Packer::new(texts, self.options.n_lanes, ROW_STEP);
+        let mut packer = self.packer(texts, Packing::Separated);
         self.state.clear()?;
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
             let shape = self.shape_of(&chunk, &all, SegmentPool::Sum);
@@ -232,11 +234,15 @@ impl Session {
         mut receive: impl FnMut(Pooled<'_>) -> Result<()>,
     ) -> Result<()> {
         self.state.clear()?;
-        let mut packer = Packer::new(texts, self.options.n_lanes, ROW_STEP);
+        let packing = self.packing();
+        let mut packer = self.packer(texts, packing);
         let width = layers.len() * self.model.hparams().n_embd;
         let mut open: Vec<Option<Vec<f64>>> = vec![None; texts.len()];
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
-            let shape = self.shape_of(&chunk, layers, pool);
+            let shape = GraphShape {
+                shares_rows: packing == Packing::Shared,
+                ..self.shape_of(&chunk, layers, pool)
+            };
             let pooled = self.run_chunk(&chunk, shape)?.pooled;
             for (i, segment) in chunk.segments.iter().enumerate() {
                 let sums = open[segment.text].get_or_insert_with(|| start(pool, width));
@@ -256,7 +262,7 @@ impl Session {
         self.check_texts(&[tokens.to_vec()])?;
         self.state.clear()?;
         let texts = [tokens];
-        let mut packer = Packer::new(&texts, self.options.n_lanes, ROW_STEP);
+        let mut packer = self.packer(&texts, Packing::Separated);
         let mut logits = Vec::new();
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
             let shape = self.shape_of(&chunk, &[], SegmentPool::Last);
@@ -278,7 +284,7 @@ impl Session {
         self.check_texts(&[tokens.to_vec()])?;
         self.state.clear()?;
         let texts = [tokens];
-        let mut packer = Packer::new(&texts, self.options.n_lanes, ROW_STEP);
+        let mut packer = self.packer(&texts, Packing::Separated);
         while let Some(chunk) = packer.next_chunk(self.options.batch_tokens) {
             let shape = self.shape_of(&chunk, &[], SegmentPool::Last);
             // One text has one segment in a chunk; unused ones would cost memory for every matrix.
@@ -292,7 +298,7 @@ impl Session {
                     ..shape
                 },
             )?;
-            let n_tokens = chunk.keep.iter().filter(|&&keep| keep).count();
+            let n_tokens = chunk.n_kept();
             self.read_squares(n_tokens, &mut receive)?;
         }
         Ok(())
@@ -356,6 +362,20 @@ impl Session {
         layers.iter().try_for_each(|layer| layer.check(n_layer))
     }
 
+    /// Texts may share rows where all layers are fused: ggml's recurrence goes from row to row.
+    fn packing(&self) -> Packing {
+        let fuses = self.options.products == Products::Own && self.model.gpu_layers() == 0;
+        if fuses && self.rescaled.is_empty() {
+            Packing::Shared
+        } else {
+            Packing::Separated
+        }
+    }
+
+    fn packer<'a>(&self, texts: &'a [&'a [u32]], packing: Packing) -> Packer<'a> {
+        Packer::new(texts, self.options.n_lanes, ROW_STEP, packing)
+    }
+
     /// The graph for `chunk` that pools `layers` and nothing else.
     fn shape_of(&self, chunk: &Chunk, layers: &[Layer], pool: SegmentPool) -> GraphShape {
         let n_segments = chunk.segments.len().max(1).next_multiple_of(SEGMENT_STEP);
@@ -366,9 +386,10 @@ impl Session {
 
     fn run_chunk(&mut self, chunk: &Chunk, shape: GraphShape) -> Result<ChunkOutput> {
         self.compute_chunk(chunk, shape)?;
-        let n_tokens = chunk.keep.iter().filter(|&&keep| keep).count() as u64;
+        let n_tokens = chunk.n_kept() as u64;
         self.workload.tokens += n_tokens;
         self.workload.padding += chunk.keep.len() as u64 - n_tokens;
+        self.workload.shared += chunk.n_shared() as u64;
         self.read_outputs(chunk.segments.len())
     }
 
@@ -384,9 +405,6 @@ impl Session {
         if let Some(node) = io.keep {
             let keep = |&keep: &bool| std::iter::repeat_n(f32::from(u8::from(keep)), n_embd);
             self.executor.set_f32(node, &chunk.keep.iter().flat_map(keep).collect::<Vec<_>>())?;
-        }
-        if let Some(node) = io.segments {
-            self.executor.set_i32(node, &chunk.row_ranges(shape.n_segments))?;
         }
         if let Some(node) = io.mask {
             self.executor.set_f32(node, &chunk.mask(shape.n_segments))?;

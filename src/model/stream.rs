@@ -1,9 +1,8 @@
 //! Packs texts of any length into chunks of rows.
 //!
-//! Texts follow each other in a few lanes. Between two texts stands one separator row, which
-//! empties the state of its lane, so that a text never feels its neighbours; a text that does not
-//! fit is continued in the next chunk with the state carried over. No row is wasted but the
-//! separators and, in the last chunk only, the tail of the lanes that end early.
+//! Texts follow each other in a few lanes; one that does not fit is continued in the next chunk with
+//! the state carried over. How they lie there, [`Packing`] says. No row is wasted but separators
+//! and, in the last chunk only, the tail of the lanes that end early.
 //!
 //! The rows of a chunk are a multiple of [`ROW_STEP`], the last chunk is filled up to it. ggml
 //! chooses its kernels by the number of rows: one row, an odd number and fewer than eight each
@@ -11,18 +10,33 @@
 //! that so comes to lie on the other side of a rounding boundary moves a hidden vector by a
 //! hundredth. With this step a text always meets the same kernels, whatever its neighbours.
 
+mod beginnings;
+
+use beginnings::Beginnings;
+
 /// Rows of a chunk are a multiple of this.
 pub(super) const ROW_STEP: usize = 8;
 
-/// A run of rows of one text inside a chunk.
+/// How texts lie in a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// Each row after the one that stands before it, and between two texts a row that empties the
+    /// state: a recurrence may go from row to row.
+    Separated,
+    /// Texts of a chunk that begin alike share the rows of their beginning, which are those of the
+    /// first of them: a row may stand behind any one above it. Nothing between texts.
+    Shared,
+}
+
+/// Rows of one text that end inside of a chunk, each standing behind the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
     /// Index of the text.
     pub(super) text: usize,
-    /// First row.
-    pub(super) first: usize,
-    /// Row after the last.
-    pub(super) end: usize,
+    /// The last row.
+    pub(super) last: usize,
+    /// How many.
+    pub(super) n_rows: usize,
     /// True if the text ends here.
     pub(super) complete: bool,
 }
@@ -46,6 +60,7 @@ pub(super) struct Chunk {
 #[derive(Debug)]
 pub(super) struct Packer<'a> {
     texts: &'a [&'a [u32]],
+    packing: Packing,
     /// Rows of a lane in a chunk are a multiple of this.
     step: usize,
     next: usize,
@@ -60,12 +75,46 @@ struct Lane {
     used: bool,
 }
 
+/// What stands before a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// The end of the lane in the chunk before.
+    Carried,
+    /// A row of the lane.
+    Row(usize),
+}
+
+/// A lane's part of a chunk, rows counted from its first.
+#[derive(Debug, Default)]
+struct LaneRows {
+    /// Token, if there is one, and what stands before.
+    rows: Vec<(Option<u32>, Before)>,
+    segments: Vec<Segment>,
+}
+
+impl LaneRows {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// A row without a token.
+    fn separate(&mut self) {
+        self.rows.push((None, Before::Nothing));
+    }
+}
+
 impl<'a> Packer<'a> {
     /// `texts` in order over `n_lanes` lanes whose state is empty. No text may be empty. Rows of a
     /// chunk are a multiple of `row_step`, a power of two.
-    pub(super) fn new(texts: &'a [&'a [u32]], n_lanes: usize, row_step: usize) -> Self {
+    pub(super) fn new(
+        texts: &'a [&'a [u32]],
+        n_lanes: usize,
+        row_step: usize,
+        packing: Packing,
+    ) -> Self {
         let step = (row_step >> n_lanes.trailing_zeros()).max(1);
-        Self { texts, step, next: 0, lanes: vec![Lane::default(); n_lanes] }
+        Self { texts, packing, step, next: 0, lanes: vec![Lane::default(); n_lanes] }
     }
 
     /// The next chunk of at most `max_rows` rows in all lanes together, or of as few as the row
@@ -74,29 +123,31 @@ impl<'a> Packer<'a> {
         let n_lanes = self.lanes.len();
         let least = self.step.max(2);
         let max_len = (max_rows / n_lanes / self.step * self.step).max(least);
-        let lanes: Vec<Vec<Row>> = (0..n_lanes).map(|lane| self.fill(lane, max_len)).collect();
+        let lanes: Vec<LaneRows> = (0..n_lanes).map(|lane| self.fill(lane, max_len)).collect();
         // Less than `max_len` only when all texts are done: then rows may be added at the end.
-        let len = lanes.iter().map(Vec::len).max().filter(|&len| len > 0)?;
+        let len = lanes.iter().map(LaneRows::len).max().filter(|&len| len > 0)?;
         Some(chunk(&lanes, len.next_multiple_of(self.step)))
     }
 
-    fn fill(&mut self, lane: usize, max_len: usize) -> Vec<Row> {
-        let mut rows = Vec::new();
-        while rows.len() < max_len {
+    fn fill(&mut self, lane: usize, max_len: usize) -> LaneRows {
+        let separates = self.packing == Packing::Separated;
+        let mut all = LaneRows::default();
+        let mut beginnings = Beginnings::default();
+        while all.len() < max_len {
             let lane = &mut self.lanes[lane];
             let (text, done) = match lane.current {
                 Some(current) => current,
                 None if self.next == self.texts.len() => break,
                 // A separator in the last row would only push the text to the next chunk; it is
                 // as good at its beginning.
-                None if lane.used && rows.len() + 1 == max_len => {
-                    rows.push(Row::Separator);
+                None if separates && lane.used && all.len() + 1 == max_len => {
+                    all.separate();
                     lane.used = false;
                     break;
                 }
                 None => {
-                    if lane.used {
-                        rows.push(Row::Separator);
+                    if separates && lane.used {
+                        all.separate();
                     }
                     self.next += 1;
                     (self.next - 1, 0)
@@ -104,92 +155,84 @@ impl<'a> Packer<'a> {
             };
             lane.used = true;
             let tokens = self.texts[text];
-            let end = tokens.len().min(done + max_len - rows.len());
-            let complete = end == tokens.len();
-            for (i, &token) in tokens[done..end].iter().enumerate() {
-                let first = done + i == 0;
-                let last = complete && done + i + 1 == end;
-                rows.push(Row::Token { text, token, first, last });
+            let (known, mut before) = match done {
+                0 if separates => (0, Before::Nothing),
+                0 => match beginnings.of(tokens, all.len()) {
+                    Some((n, row)) => (n, Before::Row(row)),
+                    None => (0, Before::Nothing),
+                },
+                _ => (done, Before::Carried),
+            };
+            let end = tokens.len().min(known + max_len - all.len());
+            for &token in &tokens[known..end] {
+                let row = all.len();
+                all.rows.push((Some(token), before));
+                if !separates && done == 0 {
+                    beginnings.add(before, token, row);
+                }
+                before = Before::Row(row);
             }
+            let Before::Row(last) = before else { unreachable!("no text is empty") };
+            let complete = end == tokens.len();
+            all.segments.push(Segment { text, last, n_rows: end - done, complete });
             lane.current = (!complete).then_some((text, end));
         }
-        rows
+        all
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Row {
-    Token { text: usize, token: u32, first: bool, last: bool },
-    Separator,
-}
-
-fn chunk(lanes: &[Vec<Row>], len: usize) -> Chunk {
+fn chunk(lanes: &[LaneRows], len: usize) -> Chunk {
     let n_rows = len * lanes.len();
     let mut chunk = Chunk {
         len,
-        tokens: Vec::with_capacity(n_rows),
-        shift: Vec::with_capacity(n_rows),
-        keep: Vec::with_capacity(n_rows),
+        tokens: vec![0; n_rows],
+        shift: vec![0; n_rows],
+        keep: vec![false; n_rows],
         segments: Vec::new(),
     };
-    for (l, rows) in lanes.iter().enumerate() {
-        for i in 0..len {
-            chunk.push(rows.get(i).copied().unwrap_or(Row::Separator), l, i, lanes.len());
+    for (l, lane) in lanes.iter().enumerate() {
+        for (i, &(token, before)) in lane.rows.iter().enumerate() {
+            let row = l * len + i;
+            chunk.tokens[row] = token.map_or(0, |token| token as i32);
+            chunk.keep[row] = token.is_some();
+            chunk.shift[row] = match before {
+                Before::Nothing => 0,
+                Before::Carried => 1 + l as i32,
+                Before::Row(row) => (1 + lanes.len() + l * len + row) as i32,
+            };
         }
+        let segments = lane.segments.iter();
+        chunk.segments.extend(segments.map(|s| Segment { last: l * len + s.last, ..*s }));
     }
     chunk
 }
 
 impl Chunk {
-    /// First and end row of each segment, empty ones up to `n_segments`: `[n_segments][2]`.
-    pub(super) fn row_ranges(&self, n_segments: usize) -> Vec<i32> {
-        let mut ranges: Vec<i32> =
-            self.segments.iter().flat_map(|s| [s.first as i32, s.end as i32]).collect();
-        ranges.resize(2 * n_segments, 0);
-        ranges
-    }
-
-    /// The last row of each segment, row 0 for the empty ones up to `n_segments`.
+    /// The last row of each segment, row 0 for those up to `n_segments` that are not there.
     pub(super) fn last_rows(&self, n_segments: usize) -> Vec<i32> {
-        let mut rows: Vec<i32> = self.segments.iter().map(|s| s.end as i32 - 1).collect();
+        let mut rows: Vec<i32> = self.segments.iter().map(|s| s.last as i32).collect();
         rows.resize(n_segments, 0);
         rows
     }
 
-    /// 1 where a row belongs to a segment, else 0: `[n_segments][n_rows]`.
+    /// 1 where a row belongs to a segment, else 0: `[n_segments][n_rows]`. For separated texts.
     pub(super) fn mask(&self, n_segments: usize) -> Vec<f32> {
         let n_rows = self.tokens.len();
         let mut mask = vec![0.0; n_segments * n_rows];
         for (segment, row) in self.segments.iter().zip(mask.chunks_exact_mut(n_rows)) {
-            row[segment.first..segment.end].fill(1.0);
+            row[segment.last + 1 - segment.n_rows..=segment.last].fill(1.0);
         }
         mask
     }
 
-    fn push(&mut self, row: Row, lane: usize, i: usize, n_lanes: usize) {
-        let index = self.tokens.len();
-        let Row::Token { text, token, first, last } = row else {
-            self.tokens.push(0);
-            self.shift.push(0);
-            self.keep.push(false);
-            return;
-        };
-        self.tokens.push(token as i32);
-        self.keep.push(true);
-        self.shift.push(match (first, i) {
-            (true, _) => 0,
-            (false, 0) => 1 + lane as i32,
-            (false, _) => (n_lanes + index) as i32,
-        });
-        match self.segments.last_mut() {
-            Some(segment) if segment.text == text && !first && i > 0 => segment.end = index + 1,
-            _ => {
-                self.segments.push(Segment { text, first: index, end: index + 1, complete: false })
-            }
-        }
-        if let Some(segment) = self.segments.last_mut() {
-            segment.complete = last;
-        }
+    /// Rows that hold a token.
+    pub(super) fn n_kept(&self) -> usize {
+        self.keep.iter().filter(|&&keep| keep).count()
+    }
+
+    /// Tokens that needed no row of their own.
+    pub(super) fn n_shared(&self) -> usize {
+        self.segments.iter().map(|segment| segment.n_rows).sum::<usize>() - self.n_kept()
     }
 }
 
@@ -197,12 +240,16 @@ impl Chunk {
 mod tests {
     use super::*;
 
+    fn chunks(texts: &[&[u32]], n_lanes: usize, max_rows: usize, packing: Packing) -> Vec<Chunk> {
+        let mut packer = Packer::new(texts, n_lanes, 1, packing);
+        std::iter::from_fn(|| packer.next_chunk(max_rows)).collect()
+    }
+
     fn pack(lengths: &[usize], n_lanes: usize, max_rows: usize) -> Vec<Chunk> {
         let texts: Vec<Vec<u32>> =
             lengths.iter().enumerate().map(|(t, &n)| vec![t as u32 + 1; n]).collect();
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-        let mut packer = Packer::new(&texts, n_lanes, 1);
-        std::iter::from_fn(|| packer.next_chunk(max_rows)).collect()
+        chunks(&texts, n_lanes, max_rows, Packing::Separated)
     }
 
     #[test]
@@ -211,8 +258,7 @@ mod tests {
         assert_eq!(chunks.len(), 1);
         assert_eq!(chunks[0].tokens, [1, 1, 1]);
         assert_eq!(chunks[0].shift, [0, 1 + 1, 1 + 2]);
-        assert_eq!(chunks[0].segments, [Segment { text: 0, first: 0, end: 3, complete: true }]);
-        assert_eq!(chunks[0].row_ranges(2), [0, 3, 0, 0]);
+        assert_eq!(chunks[0].segments, [Segment { text: 0, last: 2, n_rows: 3, complete: true }]);
         assert_eq!(chunks[0].last_rows(2), [2, 0]);
         assert_eq!(chunks[0].mask(2), [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
     }
@@ -242,10 +288,9 @@ mod tests {
         let texts: [&[u32]; 3] = [&[1; 5], &[2; 30], &[3]];
         for n_lanes in 1..=9 {
             for max_rows in [2, 9, 20, 100] {
-                let mut packer = Packer::new(&texts, n_lanes, 8);
+                let mut packer = Packer::new(&texts, n_lanes, 8, Packing::Separated);
                 let chunks: Vec<_> = std::iter::from_fn(|| packer.next_chunk(max_rows)).collect();
-                let kept = |chunk: &Chunk| chunk.keep.iter().filter(|&&keep| keep).count();
-                assert_eq!(chunks.iter().map(kept).sum::<usize>(), 36);
+                assert_eq!(chunks.iter().map(Chunk::n_kept).sum::<usize>(), 36);
                 for (i, chunk) in chunks.iter().enumerate() {
                     assert_eq!(chunk.tokens.len(), chunk.len * n_lanes);
                     assert_eq!(chunk.tokens.len() % 8, 0, "{n_lanes} lanes, chunk {i}");
@@ -264,14 +309,74 @@ mod tests {
                 let mut complete = [0; 7];
                 for chunk in pack(&lengths, n_lanes, max_rows) {
                     for segment in &chunk.segments {
-                        seen[segment.text] += segment.end - segment.first;
+                        seen[segment.text] += segment.n_rows;
                         complete[segment.text] += usize::from(segment.complete);
-                        let rows = &chunk.tokens[segment.first..segment.end];
+                        let rows = &chunk.tokens[segment.last + 1 - segment.n_rows..=segment.last];
                         assert!(rows.iter().all(|&token| token == segment.text as i32 + 1));
                     }
                 }
                 assert_eq!(seen, lengths);
                 assert_eq!(complete, [1; 7]);
+            }
+        }
+    }
+    #[test]
+    fn texts_share_rows_of_their_beginnings() {
+        let texts: [&[u32]; 6] = [&[1, 2, 3], &[1, 2, 4], &[1, 2, 3], &[1, 2, 4, 5], &[7], &[2]];
+        let [chunk] = &chunks(&texts, 1, 16, Packing::Shared)[..] else { panic!("one chunk") };
+        assert_eq!(chunk.tokens, [1, 2, 3, 4, 5, 7, 2]);
+        // 0 nothing, else row + 2
+        assert_eq!(chunk.shift, [0, 2, 3, 3, 5, 0, 0]);
+        assert_eq!(chunk.last_rows(6), [2, 3, 2, 4, 5, 6]);
+        let n_rows: Vec<usize> = chunk.segments.iter().map(|segment| segment.n_rows).collect();
+        assert_eq!(n_rows, [3, 3, 3, 4, 1, 1]);
+        assert_eq!((chunk.n_kept(), chunk.n_shared()), (7, 8));
+    }
+
+    /// What rows stand for is every text, whatever is shared and wherever chunks end.
+    #[test]
+    fn rows_behind_each_other_are_the_texts() {
+        let mut texts: Vec<Vec<u32>> = Vec::new();
+        let mut random = 1u32;
+        for n in 0..200 {
+            // A few tokens, so that much is alike.
+            let token = |_| {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                1 + (random >> 24) % 3
+            };
+            texts.push((0..1 + n % 13).map(token).collect());
+        }
+        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        for packing in [Packing::Separated, Packing::Shared] {
+            for (n_lanes, max_rows) in [(1, 2), (1, 7), (1, 64), (3, 30), (1, 10_000)] {
+                let mut found = vec![Vec::new(); texts.len()];
+                let mut saved = 0;
+                for chunk in chunks(&texts, n_lanes, max_rows, packing) {
+                    saved += chunk.n_shared();
+                    for segment in &chunk.segments {
+                        let (mut tokens, mut row) = (Vec::new(), segment.last);
+                        let first = loop {
+                            tokens.push(chunk.tokens[row] as u32);
+                            let before = chunk.shift[row] as usize;
+                            if before <= n_lanes {
+                                break before;
+                            }
+                            let next = before - 1 - n_lanes;
+                            assert!(next < row && next / chunk.len == row / chunk.len);
+                            row = next;
+                        };
+                        assert_eq!(tokens.len(), segment.n_rows);
+                        // A text goes on where the lane ended in the chunk before.
+                        let lane = segment.last / chunk.len;
+                        let text = &mut found[segment.text];
+                        assert_eq!(first, if text.is_empty() { 0 } else { 1 + lane });
+                        assert!(text.is_empty() || row == lane * chunk.len);
+                        text.extend(tokens.into_iter().rev());
+                    }
+                }
+                assert_eq!(found, texts, "{packing:?} {n_lanes} {max_rows}");
+                assert!(packing == Packing::Shared || saved == 0);
+                assert!(packing == Packing::Separated || saved > 0 || max_rows < 64);
             }
         }
     }

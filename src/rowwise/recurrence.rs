@@ -8,10 +8,13 @@
 // Loops run over the same index of several arrays.
 #![allow(clippy::needless_range_loop)]
 
+use std::ops::Range;
+
 use super::exponential::exp;
 use crate::simd::{dispatch, InstructionSet, Kernel, Lanes};
 
-/// Operands for all heads and lanes. C = heads * head size; rows of a lane are consecutive.
+/// Operands for all heads and lanes. C = heads * head size; rows of a lane are consecutive, and each
+/// stands behind any row above it.
 #[derive(Debug, Clone, Copy)]
 pub struct Recurrence<'a> {
     /// Keys, values, receptances, and decay without its base: `{C, n}` each.
@@ -28,7 +31,9 @@ pub struct Recurrence<'a> {
     pub bonus: &'a [f32],
     /// `[lane][head][i][j]`
     pub states: &'a [f32],
-    /// `{n}`: 0 where nothing stands before a row, so that it meets an empty state.
+    /// `{n}`, what stands before each row: 0 nothing, so that it meets an empty state; 1 to the
+    /// number of lanes the end of a lane before, for its first row; above that a row above it in
+    /// the same lane, counted from there.
     pub shift: &'a [i32],
     /// Width of a head.
     pub head_size: usize,
@@ -40,6 +45,11 @@ impl Recurrence<'_> {
     /// Heads of all lanes.
     pub fn n_heads(&self) -> usize {
         self.base.len() / self.head_size * self.n_lanes
+    }
+
+    /// The row of which `row` meets the state: one of its lane.
+    fn before(&self, row: usize) -> Option<usize> {
+        usize::try_from(self.shift[row]).ok()?.checked_sub(1 + self.n_lanes)
     }
 
     /// Runs head `index` of all: hands `receive` each row of the lane with the head's outputs
@@ -67,6 +77,42 @@ struct HeadKernel<'a, F> {
     last: &'a mut [f32],
 }
 
+/// States behind rows that others than the next one stand behind.
+struct Forks {
+    first: usize,
+    /// By row, whether it is one; the states in the order in which they came.
+    is_fork: Vec<bool>,
+    states: Vec<(usize, Vec<f32>)>,
+}
+
+impl Forks {
+    fn new(all: &Recurrence<'_>, rows: Range<usize>) -> Self {
+        let mut is_fork = vec![false; rows.len()];
+        for row in rows.clone() {
+            if let Some(before) = all.before(row).filter(|before| before + 1 != row) {
+                is_fork[before - rows.start] = true;
+            }
+        }
+        Self { first: rows.start, is_fork, states: Vec::new() }
+    }
+
+    fn at(&self, row: usize) -> bool {
+        self.is_fork[row - self.first]
+    }
+
+    fn keep(&mut self, row: usize, state: &[f32]) {
+        if self.at(row) {
+            self.states.push((row, state.to_vec()));
+        }
+    }
+
+    /// Panics unless the row has been kept.
+    fn recall(&self, row: usize, state: &mut [f32]) {
+        let at = self.states.binary_search_by_key(&row, |&(row, _)| row).expect("a row above");
+        state.copy_from_slice(&self.states[at].1);
+    }
+}
+
 /// One row of one head; as many values as registers want, zeros at the end.
 struct Row {
     k: Vec<f32>,
@@ -92,24 +138,30 @@ impl<F: FnMut(usize, &[f32])> Kernel for HeadKernel<'_, F> {
             row[..size].copy_from_slice(values);
         }
         let (mut one, mut two) = (Row::new(size, padded), Row::new(size, padded));
+        let end = first + n_rows;
+        let mut forks = Forks::new(all, first..end);
         let mut at = first;
-        while at < first + n_rows {
-            if all.shift[at] == 0 {
-                state.fill(0.0);
+        while at < end {
+            match all.before(at) {
+                _ if all.shift[at] == 0 => state.fill(0.0),
+                Some(before) if before + 1 != at => forks.recall(before, &mut state),
+                _ => {}
             }
             one.load(all, self.index, at);
             // Two rows share one way of the state through the registers.
-            if at + 1 < first + n_rows && all.shift[at + 1] != 0 {
+            let n = if at + 1 < end && all.before(at + 1) == Some(at) && !forks.at(at) {
                 two.load(all, self.index, at + 1);
                 step::<Wide, 2>(&mut state, size, padded, [&mut one, &mut two]);
                 (self.receive)(at, &one.out[..size]);
                 (self.receive)(at + 1, &two.out[..size]);
-                at += 2;
+                2
             } else {
                 step::<Wide, 1>(&mut state, size, padded, [&mut one]);
                 (self.receive)(at, &one.out[..size]);
-                at += 1;
-            }
+                1
+            };
+            at += n;
+            forks.keep(at - 1, &state);
         }
         for (values, row) in self.last.chunks_exact_mut(size).zip(state.chunks_exact(padded)) {
             values.copy_from_slice(&row[..size]);

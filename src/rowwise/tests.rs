@@ -172,10 +172,12 @@ struct Heads {
 }
 
 impl Heads {
-    /// Texts begin and end at odd and even places of both lanes.
+    /// Texts begin and end at odd and even places of both lanes; in the second one, texts go on
+    /// behind rows further up.
     fn new(head_size: usize, n_head: usize) -> Self {
         let (c, n_lanes) = (head_size * n_head, 2);
-        let shift = [[1, 1, 0, 0, 1, 1, 1, 0, 1], [0, 1, 1, 1, 0, 1, 0, 1, 1]].concat();
+        // Rows count from 3 on.
+        let shift = [[1, 3, 0, 0, 6, 7, 8, 0, 10], [0, 12, 13, 14, 12, 16, 13, 16, 19]].concat();
         Self {
             parts: [1, 2, 3, 4].map(|seed| values(c * shift.len(), seed, 1.0)),
             base: values(c, 5, 3.0),
@@ -201,7 +203,12 @@ impl Heads {
         let mut out = vec![0.0; k.len()];
         let mut states: Vec<f64> = self.states.iter().map(|&x| x.into()).collect();
         let per_lane = self.shift.len() / self.n_lanes;
+        let mut behind: Vec<Vec<f64>> = Vec::new();
         for row in 0..self.shift.len() {
+            if let Some(before) = (self.shift[row] as usize).checked_sub(3) {
+                let lane = row / per_lane * c * s..(row / per_lane + 1) * c * s;
+                states[lane.clone()].copy_from_slice(&behind[before][lane]);
+            }
             for col in 0..c {
                 let (head, j) = (col / s, col % s);
                 let first = (row / per_lane * c + head * s) * s;
@@ -216,6 +223,7 @@ impl Heads {
                     *state = *state * w + kv;
                 }
             }
+            behind.push(states.clone());
         }
         (out, states)
     }

@@ -30,6 +30,7 @@ pub fn level(preset: &str, bits_per_weight: f64, layers: Vec<Layer>) -> Level {
         layers,
         speed: Some(Speed {
             tokens: 1234,
+            shared_tokens: 34,
             sentences: 816,
             seconds: 0.1,
             tokens_per_second: 12340.0,

@@ -43,8 +43,9 @@ fn a_report_of_speed() {
         seconds.sort_by(f64::total_cmp);
         let rate = batch["tokens_per_s"].as_f64().unwrap();
         approx::assert_relative_eq!(rate, 105.0 / seconds[1], max_relative = 1e-9);
-        // A row between two texts at least.
-        assert!(batch["padding_share"].as_f64().unwrap() >= 14.0 / 105.0);
+        // Chunks are full but for the last.
+        let padding = batch["padding_share"].as_f64().unwrap();
+        assert!((0.0..0.2).contains(&padding), "{padding}");
     }
     let start = &report["start"];
     let part = |name: &str| start[name].as_f64().unwrap();
