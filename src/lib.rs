@@ -39,6 +39,9 @@
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(target_endian = "big")]
+compile_error!("weights are used as they lie in a GGUF file, which is little-endian");
+
 pub mod arch;
 pub mod bench;
 pub mod calibrate;

@@ -225,3 +225,26 @@ fn a_session_that_was_stopped_starts_anew() {
     let expected = sums(&mut Session::new(model.clone(), run::session(8, 1)).unwrap());
     assert_eq!(sums(&mut session), expected);
 }
+
+/// More forks than the recurrence keeps states of, more texts than a graph has segments at first,
+/// and more equal ones than rows.
+#[test]
+fn many_texts_that_begin_alike() {
+    let (_file, model) = model("q4_k");
+    let beginning = run::ids(100, 1, N_VOCAB as usize);
+    let mut texts: Vec<Vec<u32>> = (1..=100)
+        .rev()
+        .map(|n| [&beginning[..n], &run::ids(2, n, N_VOCAB as usize)].concat())
+        .collect();
+    texts.extend(vec![beginning[..3].to_vec(); 150]);
+    for options in [run::session(4096, 1), run::session(4096, 3), run::session(128, 1)] {
+        for (pooling, _) in run::POOLINGS {
+            let together = embed(&model, pooling, options.clone(), &texts);
+            for (i, text) in texts.iter().enumerate().step_by(7) {
+                let alone = embed(&model, pooling, run::one_thread(), std::slice::from_ref(text));
+                let (a, b) = (of_text(&alone, 0), of_text(&together, i));
+                assert!(equal(pooling, alone.n_embd, a, b), "{options:?} {pooling}, {i}");
+            }
+        }
+    }
+}

@@ -10,9 +10,10 @@ use crate::matmul::{Arithmetic, Machine};
 /// Rates of all threads together.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Ceilings {
-    /// Multiply-adds of bytes: what K-quants use, and Q8_0 with VNNI.
+    /// Multiply-adds of bytes: what K-quants use, and Q8_0 where four are added up at once.
     pub int8_per_s: f64,
-    /// Multiply-adds of 16-bit numbers: what Q8_0 uses elsewhere, and bf16 without products of it.
+    /// Multiply-adds of 16-bit numbers: what Q8_0 uses elsewhere, and on x86-64 bf16 without
+    /// products of it.
     pub int16_per_s: f64,
     /// Multiply-adds of BF16; null on a processor without them.
     pub bf16_per_s: Option<f64>,

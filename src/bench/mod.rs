@@ -79,7 +79,8 @@ pub struct BenchReport {
     pub layers_computed: usize,
     /// Whose matrix products ran: `own` or `ggml`.
     pub products: &'static str,
-    /// The instructions our own ran on: `avx2` or `avx512-vnni`; null where ggml's ran.
+    /// The instructions our own ran on, such as `avx2`, `avx512-vnni` or `neon-dotprod`; null where
+    /// ggml's ran.
     pub instructions: Option<String>,
     /// Device that ran them, such as `cpu` or `cuda:0`.
     pub device: String,

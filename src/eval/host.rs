@@ -91,6 +91,7 @@ fn instruction_sets() -> Vec<String> {
         ("neon", std::arch::is_aarch64_feature_detected!("neon")),
         ("fp16", std::arch::is_aarch64_feature_detected!("fp16")),
         ("dotprod", std::arch::is_aarch64_feature_detected!("dotprod")),
+        ("bf16", std::arch::is_aarch64_feature_detected!("bf16")),
         ("i8mm", std::arch::is_aarch64_feature_detected!("i8mm")),
         ("sve", std::arch::is_aarch64_feature_detected!("sve")),
     ];

@@ -239,7 +239,7 @@ pub struct Fidelity {
 pub struct Speed {
     /// Tokens of one pass over the data set.
     pub tokens: u64,
-    /// Those of them that were not computed for a text, because another one in the same batch begins
+    /// Those of them that were not computed for a text, because another one in the same chunk begins
     /// with the same tokens.
     #[serde(default)]
     pub shared_tokens: u64,

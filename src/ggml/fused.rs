@@ -34,7 +34,8 @@ pub struct RecurrenceNodes {
     pub bonus: Node,
     /// `{C * head_size, n_lanes}`
     pub state: Node,
-    /// Row before each row, i32 `{n}`; where it is 0 the state is empty.
+    /// What stands before each row, i32 `{n}`: 0 nothing, so that the state is empty; 1 + l the end
+    /// of lane l in the run before; 1 + n_lanes + i row i, one above it in its lane.
     pub shift: Node,
 }
 
@@ -71,7 +72,7 @@ impl Graph {
         )
     }
 
-    /// The RWKV-6 recurrence over lanes of rows that follow each other, laid out as
+    /// The RWKV-6 recurrence over lanes of rows, each behind any one above it, laid out as
     /// [`wkv6`](Self::wkv6) says.
     pub fn recurrence(&mut self, nodes: RecurrenceNodes) -> Node {
         let RecurrenceNodes { k, v, r, decay, base, bonus, state, shift } = nodes;

@@ -45,13 +45,13 @@ pub(super) unsafe extern "C" fn pool_segments(
         let last = slice::from_raw_parts(last.data.cast::<i32>(), n_segments);
         let shift = slice::from_raw_parts((*(*dst).src[2]).data.cast::<i32>(), n_rows);
         let Range { start: from, end: to } = share(n_cols, ith, nth);
+        if from == to {
+            return;
+        }
         let PoolOp { how, n_lanes } = PoolOp::from_address(userdata.addr());
         let mut rows = Vec::new();
         for (i, &last) in last.iter().enumerate() {
             rows_of(last, shift, n_lanes, &mut rows);
-            if from == to {
-                continue;
-            }
             let out = (*dst).data.cast::<f32>().add(i * n_cols + from);
             let out = slice::from_raw_parts_mut(out, to - from);
             pool(rows.iter().map(|&row| &x[row * n_cols..][from..to]), how, out);
@@ -67,6 +67,7 @@ pub(super) struct PoolOp {
 }
 
 impl PoolOp {
+    /// By their numbers, which an address is made from.
     const KINDS: [SegmentPool; 4] =
         [SegmentPool::Sum, SegmentPool::Max, SegmentPool::Last, SegmentPool::SumOfSquares];
 
@@ -130,5 +131,36 @@ fn sum<'a>(rows: impl Iterator<Item = &'a [f32]>, out: &mut [f32], term: impl Fn
     }
     for (o, sum) in out.iter_mut().zip(sums) {
         *o = sum as f32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_says_what_is_done() {
+        for how in PoolOp::KINDS {
+            for n_lanes in [1, 7, 4096] {
+                let op = PoolOp { how, n_lanes };
+                assert_eq!(PoolOp::from_address(op.address()), op);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_stand_behind_each_other() {
+        // Two lanes of four rows; the last one goes on from the one before.
+        let shift = [0, 3, 3, 5, 2, 7, 0, 8];
+        let mut rows = Vec::new();
+        for (last, expected) in [(3, vec![0, 2, 3]), (7, vec![4, 5, 7]), (6, vec![6])] {
+            rows_of(last, &shift, 2, &mut rows);
+            assert_eq!(rows, expected);
+        }
+        // What no packer makes: a row that is not there, and one behind itself.
+        rows_of(8, &shift, 2, &mut rows);
+        assert!(rows.is_empty());
+        rows_of(0, &[4], 2, &mut rows);
+        assert_eq!(rows, [0]);
     }
 }

@@ -4,7 +4,7 @@
 //! N = rows of the chunk (all lanes together), L = lanes. Rows of one lane are consecutive.
 //!
 //! `shift` says for each row which row stands before it, so that the first token of a text has a row
-//! of zeros there. Where not all layers are fused, texts follow each other in a lane, separated by a
+//! of zeros there. Where texts do not share rows, they follow each other in a lane, separated by a
 //! row whose key and decay are zero: the recurrence leaves it with an empty state.
 //!
 //! Here are the plain operations; `rwkv6_fused` has those that take their place on the CPU.
@@ -12,7 +12,7 @@
 use super::weights::{ChannelMix, Index, LayerWeights, Lerps, Norm, TimeMix};
 use super::{Layer, Model};
 use crate::arch::rwkv6::GROUP_NORM_EPS;
-use crate::ggml::{Graph, Node, SegmentPool};
+use crate::ggml::{Graph, Node, Products, SegmentPool};
 use crate::shape::Shape;
 
 /// State tensors of each layer, in this order: attention shift, channel shift, recurrence.
@@ -33,7 +33,7 @@ pub(super) struct GraphShape {
     pub(super) head_squares: bool,
     /// Layers whose second channel-mix product runs on a smaller scale.
     pub(super) rescaled: Vec<usize>,
-    /// Texts share rows: all layers have to be fused.
+    /// Texts share rows, for which all layers have to be fused: checked when they are built.
     pub(super) shares_rows: bool,
 }
 
@@ -106,6 +106,11 @@ pub(super) fn state_shapes(model: &Model, n_lanes: usize) -> Vec<(Shape, bool)> 
 /// Operations of a graph of `n_layer` layers, generously.
 pub(super) fn n_nodes(n_layer: usize) -> usize {
     200 * n_layer + 200
+}
+
+/// Whether every layer of a graph that pools is fused: see `Builder::layer`.
+pub(super) fn fuses_all(model: &Model, products: Products, rescaled: &[usize]) -> bool {
+    products == Products::Own && model.gpu_layers() == 0 && rescaled.is_empty()
 }
 
 /// Builds the graph up to the last layer asked for.

@@ -60,7 +60,8 @@ pub struct Workload {
     pub tokens: u64,
     /// Rows that separate texts or fill up a chunk.
     pub padding: u64,
-    /// Tokens that needed no row, because a text of the same chunk begins with the same tokens.
+    /// Tokens that needed no row, because a text in the same lane and chunk begins with the same
+    /// tokens.
     pub shared: u64,
 }
 
@@ -362,10 +363,9 @@ impl Session {
         layers.iter().try_for_each(|layer| layer.check(n_layer))
     }
 
-    /// Texts may share rows where all layers are fused: ggml's recurrence goes from row to row.
+    /// Texts may share rows where ggml's recurrence, which goes from row to row, runs in no layer.
     fn packing(&self) -> Packing {
-        let fuses = self.options.products == Products::Own && self.model.gpu_layers() == 0;
-        if fuses && self.rescaled.is_empty() {
+        if rwkv6::fuses_all(&self.model, self.options.products, &self.rescaled) {
             Packing::Shared
         } else {
             Packing::Separated

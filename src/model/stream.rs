@@ -124,7 +124,7 @@ impl<'a> Packer<'a> {
         let least = self.step.max(2);
         let max_len = (max_rows / n_lanes / self.step * self.step).max(least);
         let lanes: Vec<LaneRows> = (0..n_lanes).map(|lane| self.fill(lane, max_len)).collect();
-        // Less than `max_len` only when all texts are done: then rows may be added at the end.
+        // Less than `max_len` only where texts end: then rows may be added at the end.
         let len = lanes.iter().map(LaneRows::len).max().filter(|&len| len > 0)?;
         Some(chunk(&lanes, len.next_multiple_of(self.step)))
     }
@@ -133,7 +133,8 @@ impl<'a> Packer<'a> {
         let separates = self.packing == Packing::Separated;
         let mut all = LaneRows::default();
         let mut beginnings = Beginnings::default();
-        while all.len() < max_len {
+        // Texts that are there already have no rows; what comes out of a chunk is bounded as well.
+        while all.len() < max_len && all.segments.len() < max_len {
             let lane = &mut self.lanes[lane];
             let (text, done) = match lane.current {
                 Some(current) => current,
@@ -285,12 +286,14 @@ mod tests {
 
     #[test]
     fn rows_are_a_multiple_of_the_step() {
-        let texts: [&[u32]; 3] = [&[1; 5], &[2; 30], &[3]];
-        for n_lanes in 1..=9 {
+        let texts: [&[u32]; 4] = [&[1; 5], &[2; 30], &[3], &[2; 9]];
+        let packings = [Packing::Separated, Packing::Shared];
+        for (n_lanes, packing) in (1..=9).flat_map(|n| packings.map(|packing| (n, packing))) {
             for max_rows in [2, 9, 20, 100] {
-                let mut packer = Packer::new(&texts, n_lanes, 8, Packing::Separated);
+                let mut packer = Packer::new(&texts, n_lanes, 8, packing);
                 let chunks: Vec<_> = std::iter::from_fn(|| packer.next_chunk(max_rows)).collect();
-                assert_eq!(chunks.iter().map(Chunk::n_kept).sum::<usize>(), 36);
+                let tokens = chunks.iter().map(|chunk| chunk.n_kept() + chunk.n_shared());
+                assert_eq!(tokens.sum::<usize>(), 45);
                 for (i, chunk) in chunks.iter().enumerate() {
                     assert_eq!(chunk.tokens.len(), chunk.len * n_lanes);
                     assert_eq!(chunk.tokens.len() % 8, 0, "{n_lanes} lanes, chunk {i}");
@@ -320,6 +323,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn texts_share_rows_of_their_beginnings() {
         let texts: [&[u32]; 6] = [&[1, 2, 3], &[1, 2, 4], &[1, 2, 3], &[1, 2, 4, 5], &[7], &[2]];
@@ -331,6 +335,14 @@ mod tests {
         let n_rows: Vec<usize> = chunk.segments.iter().map(|segment| segment.n_rows).collect();
         assert_eq!(n_rows, [3, 3, 3, 4, 1, 1]);
         assert_eq!((chunk.n_kept(), chunk.n_shared()), (7, 8));
+    }
+
+    #[test]
+    fn equal_texts_do_not_all_come_in_one_chunk() {
+        let texts = vec![&[1u32, 2, 3][..]; 1000];
+        let chunks = chunks(&texts, 2, 64, Packing::Shared);
+        assert!(chunks.iter().all(|chunk| chunk.segments.len() <= 64 && chunk.n_kept() <= 6));
+        assert_eq!(chunks.iter().map(|chunk| chunk.segments.len()).sum::<usize>(), 1000);
     }
 
     /// What rows stand for is every text, whatever is shared and wherever chunks end.

@@ -172,12 +172,12 @@ struct Heads {
 }
 
 impl Heads {
-    /// Texts begin and end at odd and even places of both lanes; in the second one, texts go on
-    /// behind rows further up.
+    /// Texts begin and end at odd and even places of both lanes; some go on behind rows further up,
+    /// which are the first (5) or the second (10, 12) of two that could go together.
     fn new(head_size: usize, n_head: usize) -> Self {
         let (c, n_lanes) = (head_size * n_head, 2);
         // Rows count from 3 on.
-        let shift = [[1, 3, 0, 0, 6, 7, 8, 0, 10], [0, 12, 13, 14, 12, 16, 13, 16, 19]].concat();
+        let shift = [[1, 3, 0, 0, 6, 7, 8, 0, 8], [0, 12, 13, 14, 13, 16, 15, 18, 13]].concat();
         Self {
             parts: [1, 2, 3, 4].map(|seed| values(c * shift.len(), seed, 1.0)),
             base: values(c, 5, 3.0),

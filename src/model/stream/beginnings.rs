@@ -38,13 +38,14 @@ impl Beginnings {
         None
     }
 
-    /// A row of a text, and what stands before it.
+    /// A row of a text, and what stands before it. The first of equal ones stays: texts fork from
+    /// rows behind it.
     pub(super) fn add(&mut self, before: Before, token: u32, row: usize) {
         let before = match before {
             Before::Row(row) => Some(row),
             Before::Nothing | Before::Carried => None,
         };
-        self.rows.insert((before, token), row);
+        self.rows.entry((before, token)).or_insert(row);
     }
 }
 
@@ -67,6 +68,10 @@ mod tests {
         }
         // The last one that forks already.
         assert_eq!(beginnings.of(&other(150), 500), Some((MAX_FORKS, MAX_FORKS - 1)));
+        // Its rows are computed once more, and others still fork where they did.
+        beginnings.add(Before::Row(MAX_FORKS - 1), MAX_FORKS as u32, 500);
+        beginnings.add(Before::Nothing, 0, 600);
+        assert_eq!(beginnings.of(&other(9), 700), Some((9, 8)));
         // A text that is there as a whole, and one behind the last row, fork nothing.
         assert_eq!(beginnings.of(&long[..150], 500), Some((150, 149)));
         assert_eq!(beginnings.of(&other(200), 200), Some((200, 199)));

@@ -9,6 +9,34 @@
 use super::kernels::{self, Sums, Superblocks};
 use super::{LevelsRow, TILE_TOKENS};
 
+/// Methods on registers alone.
+macro_rules! registers {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty { $body:expr })*) => {$(
+        #[inline(always)]
+        #[allow(unused_unsafe)]
+        fn $name($($arg: $ty),*) -> $out {
+            // SAFETY: see the head of `dot.rs`.
+            unsafe { $body }
+        }
+    )*};
+}
+pub(super) use registers;
+
+/// Methods that read or write memory, by their contract.
+macro_rules! memory {
+    ($(
+        fn $name:ident $(<const $step:ident>)? ($($arg:ident: $ty:ty),*) $(-> $out:ty)? { $body:expr }
+    )*) => {$(
+        #[inline(always)]
+        #[allow(unused_unsafe)]
+        unsafe fn $name $(<const $step: i32>)? ($($arg: $ty),*) $(-> $out)? {
+            // SAFETY: by the contract, and as the head of `dot.rs` says.
+            unsafe { $body }
+        }
+    )*};
+}
+pub(super) use memory;
+
 /// Bytes of activations that meet the rows of a panel in one step: four bytes, two numbers of 16
 /// bits or one of 32.
 pub(super) const STEP_BYTES: usize = 4;
@@ -90,7 +118,8 @@ pub(super) trait Dot: Copy {
     /// [`kernels::levels`], where no other way is faster. `FLUSH` steps fit into 16 bits.
     ///
     /// # Safety
-    /// The superblocks and the rows are `n` superblocks long.
+    /// The superblocks and the rows are `n` superblocks long. Where a few registers are a panel, as
+    /// many come together, in the order of its rows.
     #[inline(always)]
     unsafe fn levels<const BLOCK: usize, const FLUSH: usize, const R: usize>(
         n: usize,

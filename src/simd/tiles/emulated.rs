@@ -3,15 +3,15 @@
 
 use super::dot::{Dot, DotPairs};
 
-/// A register of `LANES` rows.
+/// A register of `LANES` rows, whose weights in bytes are signed or not.
 #[derive(Clone, Copy)]
-struct Emulated<const LANES: usize>;
+struct Emulated<const LANES: usize, const SIGNED: bool>;
 
 fn zip<A: Copy, B: Copy, C, const N: usize>(a: [A; N], b: [B; N], f: impl Fn(A, B) -> C) -> [C; N] {
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
-impl<const LANES: usize> Dot for Emulated<LANES> {
+impl<const LANES: usize, const SIGNED: bool> Dot for Emulated<LANES, SIGNED> {
     const LANES: usize = LANES;
     type Int = [i32; LANES];
     type Float = [f32; LANES];
@@ -79,7 +79,6 @@ impl<const LANES: usize> Dot for Emulated<LANES> {
         std::array::from_fn(|i| (-a[i]).mul_add(b[i], c[i]))
     }
 
-    /// Weights are not signed.
     unsafe fn bytes<const STEP: i32>(
         sum: [i32; LANES],
         w: [i32; LANES],
@@ -89,7 +88,8 @@ impl<const LANES: usize> Dot for Emulated<LANES> {
         let a = unsafe { a.add(STEP as usize).read() };
         zip(sum, w, |sum, w| {
             let pairs = w.to_le_bytes().into_iter().zip(a);
-            pairs.fold(sum, |sum, (w, a)| sum + i32::from(w) * i32::from(a as i8))
+            let weight = |w: u8| if SIGNED { i32::from(w as i8) } else { i32::from(w) };
+            pairs.fold(sum, |sum, (w, a)| sum + weight(w) * i32::from(a as i8))
         })
     }
 
@@ -114,7 +114,7 @@ impl<const LANES: usize> Dot for Emulated<LANES> {
     }
 }
 
-impl<const LANES: usize> DotPairs for Emulated<LANES> {
+impl<const LANES: usize, const SIGNED: bool> DotPairs for Emulated<LANES, SIGNED> {
     /// Denormals, which some processors take as zero, are of no account in the tests.
     unsafe fn pairs<const STEP: i32>(
         sum: [f32; LANES],
@@ -149,18 +149,21 @@ mod tests {
     const N_PANELS: usize = 3;
 
     /// Sums `[token][panel][row]` by registers of sixteen rows, of which two are met at a time and
-    /// one is left, and of four.
+    /// one is left, of eight, and of four.
     macro_rules! all_sums {
         ($sums:ident => $work:expr) => {
-            [0, 1].map(|small| {
+            all_sums!(false, $sums => $work)
+        };
+        ($signed:literal, $sums:ident => $work:expr) => {
+            [16, 8, 4].map(|lanes| {
                 let mut all = vec![f32::NAN; N_PANELS * PANEL_ROWS * TILE_TOKENS];
                 let $sums = &mut all[..];
                 // SAFETY: emulated registers need no features.
                 unsafe {
-                    if small == 1 {
-                        run::<Emulated<4>, _, 4>($work);
-                    } else {
-                        run::<Emulated<16>, _, 2>($work);
+                    match lanes {
+                        16 => run::<Emulated<16, $signed>, _, 2>($work),
+                        8 => run::<Emulated<8, $signed>, _, 2>($work),
+                        _ => run::<Emulated<4, $signed>, _, 4>($work),
                     }
                 }
                 all
@@ -302,6 +305,14 @@ mod tests {
             let plain = plain_sums(len, weight, value);
             for sums in all_sums!(sums => Bytes::new(panels, rows, sums)) {
                 assert_near(&plain, &sums, &format!("{n}"));
+            }
+            // The same weights without the offset.
+            let weights: Vec<u8> = weights.iter().map(|byte| byte ^ 0x80).collect();
+            let panels = BlockPanels { weights: &weights, d: &d };
+            let none = vec![0; n];
+            let rows = rows.map(|row| BytesRow { offsets: &none, ..row });
+            for sums in all_sums!(true, sums => Bytes::new(panels, rows, sums)) {
+                assert_near(&plain, &sums, &format!("{n}, signed"));
             }
         }
     }

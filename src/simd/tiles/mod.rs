@@ -66,11 +66,12 @@ pub const BYTE_OFFSET: u8 = arch::BYTE_OFFSET;
 pub enum Arithmetic {
     /// Bytes: K-quants, and Q8_0 where a processor adds four products of bytes at once.
     Int8,
-    /// 16 bits: Q8_0 elsewhere, and BF16 where there are no products of it.
+    /// 16 bits: Q8_0 elsewhere, and BF16 where there are no products of it and these are faster
+    /// than those of f32.
     Int16,
     /// Products of BF16 added up in f32.
     BF16,
-    /// f32.
+    /// f32: itself, F16, and BF16 elsewhere.
     Float,
 }
 

@@ -65,7 +65,8 @@ impl Set {
     }
 }
 
-/// Registers of a panel. All of them: 16 sums, and what they are made from, fit into 32 registers.
+/// Registers of a panel. All of them: the 16 sums of the innermost loop, and what they are made
+/// from, fit into 32 registers.
 const AT_ONCE: usize = 4;
 
 /// # Safety

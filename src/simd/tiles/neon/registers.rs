@@ -3,35 +3,11 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::simd::tiles::dot::{Dot, DotPairs};
+use crate::simd::tiles::dot::{memory, registers, Dot, DotPairs};
 
 /// NEON with products of bytes, and with those of BF16 for [`DotPairs`].
 #[derive(Clone, Copy)]
 pub(in crate::simd::tiles) struct Quad;
-
-/// Methods on registers alone.
-macro_rules! registers {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty { $body:expr })*) => {$(
-        #[inline(always)]
-        #[allow(unused_unsafe)]
-        fn $name($($arg: $ty),*) -> $out {
-            // SAFETY: see the head of `dot.rs`.
-            unsafe { $body }
-        }
-    )*};
-}
-
-/// Methods that read or write memory, by their contract.
-macro_rules! memory {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)? { $body:expr })*) => {$(
-        #[inline(always)]
-        #[allow(unused_unsafe)]
-        unsafe fn $name($($arg: $ty),*) $(-> $out)? {
-            // SAFETY: by the contract, and as the head of `dot.rs` says.
-            unsafe { $body }
-        }
-    )*};
-}
 
 /// One instruction that adds to `$sum`: the library has no stable function for it.
 macro_rules! add {

@@ -4,12 +4,11 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::avx2;
-use super::zmm::{memory, registers};
-use crate::simd::tiles::dot::Dot;
+use crate::simd::tiles::dot::{memory, registers, Dot};
 use crate::simd::tiles::kernels::{Sums, Superblocks};
 use crate::simd::tiles::{LevelsRow, TILE_TOKENS};
 
-/// AVX2 and FMA. Sums of four products of bytes are right where each pair fits into 16 bits.
+/// AVX2 and FMA. There are no sums of four products of bytes.
 #[derive(Clone, Copy)]
 pub(in crate::simd::tiles) struct Ymm;
 
@@ -62,8 +61,9 @@ macro_rules! dot {
                     panels: [Superblocks; R],
                     rows: &[LevelsRow; TILE_TOKENS],
                 ) -> Sums<__m256, R> {
-                    // SAFETY: by the contract, and as the head of `dot.rs` says; the registers of a
-                    // panel come together.
+                    assert_eq!(R, 2, "registers of a panel");
+                    // SAFETY: by the contract, and as the head of `dot.rs` says: the second
+                    // register has the rows behind the first one's.
                     let tile = unsafe { avx2::levels::<BLOCK, FLUSH>(n, panels[0], rows) };
                     let mut sums = [[Self::floats(0.0); TILE_TOKENS]; R];
                     for r in 0..R {
@@ -78,7 +78,7 @@ macro_rules! dot {
     };
 }
 
-dot!(Ymm, maddubs, madd, levels);
+dot!(Ymm, no_bytes, madd, levels);
 dot!(YmmVnni, _mm256_dpbusd_avx_epi32, dpwssd);
 
 /// Step `STEP` in all lanes.
@@ -91,11 +91,8 @@ unsafe fn broadcast<const STEP: i32>(from: *const u8) -> __m256i {
     unsafe { _mm256_set1_epi32(from.cast::<i32>().add(STEP as usize).read_unaligned()) }
 }
 
-/// `sum` plus the four products of bytes of each lane, where each two of them fit into 16 bits.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn maddubs(sum: __m256i, w: __m256i, a: __m256i) -> __m256i {
-    madd(sum, _mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1))
+fn no_bytes(_: __m256i, _: __m256i, _: __m256i) -> __m256i {
+    unreachable!("levels have a product of their own, and bytes are asked for first")
 }
 
 /// `sum` plus the two products of the 16-bit halves of each lane.

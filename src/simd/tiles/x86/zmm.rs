@@ -4,37 +4,11 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use crate::simd::tiles::dot::{Dot, DotPairs};
+use crate::simd::tiles::dot::{memory, registers, Dot, DotPairs};
 
 /// AVX-512 with VNNI, and with BF16 for [`DotPairs`].
 #[derive(Clone, Copy)]
 pub(in crate::simd::tiles) struct Zmm;
-
-/// Methods on registers alone.
-macro_rules! registers {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty { $body:expr })*) => {$(
-        #[inline(always)]
-        #[allow(unused_unsafe)]
-        fn $name($($arg: $ty),*) -> $out {
-            // SAFETY: see the head of `dot.rs`.
-            unsafe { $body }
-        }
-    )*};
-}
-pub(super) use registers;
-
-/// Methods that read or write memory, by their contract.
-macro_rules! memory {
-    ($(fn $name:ident$(<const $step:ident>)?($($arg:ident: $ty:ty),*) $(-> $out:ty)? { $body:expr })*) => {$(
-        #[inline(always)]
-        #[allow(unused_unsafe)]
-        unsafe fn $name$(<const $step: i32>)?($($arg: $ty),*) $(-> $out)? {
-            // SAFETY: by the contract, and as the head of `dot.rs` says.
-            unsafe { $body }
-        }
-    )*};
-}
-pub(super) use memory;
 
 impl Dot for Zmm {
     const LANES: usize = 16;
