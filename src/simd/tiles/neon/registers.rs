@@ -9,7 +9,7 @@ use crate::simd::tiles::dot::{memory, registers, Dot, DotPairs};
 #[derive(Clone, Copy)]
 pub(in crate::simd::tiles) struct Quad;
 
-/// One instruction that adds to `$sum`: the library has no stable function for it.
+/// One instruction that adds to `$sum`: the standard library has no stable function for it.
 macro_rules! add {
     ($text:literal, $sum:ident, $w:ident, $a:ident) => {{
         let mut sum = $sum;
