@@ -18,7 +18,8 @@ fn validate(report: &Value) -> Result<(), String> {
 }
 
 /// Keywords that constrain nothing, or nothing beyond what is checked here.
-const SILENT: [&str; 6] = ["$schema", "$defs", "title", "description", "format", "prefixItems"];
+const SILENT: [&str; 7] =
+    ["$schema", "$defs", "title", "description", "default", "format", "prefixItems"];
 
 fn fits(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
     let schema = schema.as_object().ok_or_else(|| format!("{at}: a schema that is no object"))?;
