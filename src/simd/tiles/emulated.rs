@@ -161,9 +161,9 @@ mod tests {
                 // SAFETY: emulated registers need no features.
                 unsafe {
                     match lanes {
-                        16 => run::<Emulated<16, $signed>, _, 2>($work),
-                        8 => run::<Emulated<8, $signed>, _, 2>($work),
-                        _ => run::<Emulated<4, $signed>, _, 4>($work),
+                        16 => run::<Emulated<16, $signed>, _, 2>($work, $sums),
+                        8 => run::<Emulated<8, $signed>, _, 2>($work, $sums),
+                        _ => run::<Emulated<4, $signed>, _, 4>($work, $sums),
                     }
                 }
                 all

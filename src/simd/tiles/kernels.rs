@@ -9,7 +9,7 @@
 // Loops run over the same index of several arrays of registers.
 #![allow(clippy::needless_range_loop)]
 
-use super::dot::{Bytes, Dot, DotPairs, Floats, Pairs, Product, Wide, STEP_BYTES};
+use super::dot::{Bytes, Dot, Product, Wide, STEP_BYTES};
 use super::{BytesRow, LevelsRow, WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK};
 
 /// Sums of registers of rows and four tokens.
@@ -240,36 +240,12 @@ unsafe fn scale<D: Dot, const R: usize>(
     }
 }
 
-/// # Safety
-/// The weights and the rows have `n` columns.
-#[inline(always)]
-pub(super) unsafe fn floats<D: Dot, const R: usize>(
-    n: usize,
-    weights: [*const u8; R],
-    rows: [*const u8; TILE_TOKENS],
-) -> Sums<D::Float, R> {
-    // SAFETY: by the contract.
-    unsafe { in_parts::<D, Floats, R>(n, weights, rows) }
-}
-
-/// # Safety
-/// The processor has products of BF16; the weights and the rows have `n` pairs of columns.
-#[inline(always)]
-pub(super) unsafe fn pairs<D: DotPairs, const R: usize>(
-    n: usize,
-    weights: [*const u8; R],
-    rows: [*const u8; TILE_TOKENS],
-) -> Sums<D::Float, R> {
-    // SAFETY: by the contract.
-    unsafe { in_parts::<D, Pairs, R>(n, weights, rows) }
-}
-
-/// Partial sums are rounded less often than one long sum.
+/// Steps without scales. Partial sums are rounded less often than one long sum.
 ///
 /// # Safety
 /// The weights and the rows have `n` steps.
 #[inline(always)]
-unsafe fn in_parts<D: Dot, P: Product<D, Sum = D::Float>, const R: usize>(
+pub(super) unsafe fn in_parts<D: Dot, P: Product<D, Sum = D::Float>, const R: usize>(
     n: usize,
     mut weights: [*const u8; R],
     mut rows: [*const u8; TILE_TOKENS],

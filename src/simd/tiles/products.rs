@@ -1,8 +1,10 @@
 //! Checks the shapes of panels and rows, and runs the kernels over all panels.
 
-use bytemuck::cast_slice;
+use std::marker::PhantomData;
 
-use super::dot::{Dot, DotPairs, STEP_BYTES};
+use bytemuck::{cast_slice, NoUninit};
+
+use super::dot::{self, Dot, Product, STEP_BYTES};
 use super::kernels::{self, Sums, Superblocks};
 use super::LevelsShape::{Block16Levels32, Block16Levels64, Block32Levels16, Block32Levels32};
 use super::{
@@ -12,9 +14,6 @@ use super::{
 
 /// Sums over panels and four tokens, in pieces that registers of `D` hold.
 pub(super) trait Work<D: Dot> {
-    /// `[token][panel][row]`
-    fn sums(&mut self) -> &mut [f32];
-
     /// Sums of `R` registers of rows.
     ///
     /// # Safety
@@ -29,22 +28,23 @@ pub(super) struct Place {
     pub(super) row: usize,
 }
 
-/// Does `work`, `R` registers at a time and what is left one by one.
+/// Does `work`, `R` registers at a time and what is left one by one, into `sums`
+/// `[token][panel][row]`.
 ///
 /// # Safety
-/// The caller has the features that `D` needs.
+/// The caller has the features that `D` needs; there are as many panels as `sums` has room for.
 #[inline(always)]
-pub(super) unsafe fn run<D: Dot, W: Work<D>, const R: usize>(mut work: W) {
-    let n_registers = work.sums().len() / (TILE_TOKENS * D::LANES);
+pub(super) unsafe fn run<D: Dot, W: Work<D>, const R: usize>(work: W, sums: &mut [f32]) {
+    let n_registers = sums.len() / (TILE_TOKENS * D::LANES);
     let mut first = 0;
     // SAFETY: by the contract; `some` stays inside of the sums.
     unsafe {
         while first + R <= n_registers {
-            some::<D, W, R>(&mut work, first);
+            some::<D, W, R>(&work, first, sums);
             first += R;
         }
         while first < n_registers {
-            some::<D, W, 1>(&mut work, first);
+            some::<D, W, 1>(&work, first, sums);
             first += 1;
         }
     }
@@ -53,7 +53,7 @@ pub(super) unsafe fn run<D: Dot, W: Work<D>, const R: usize>(mut work: W) {
 /// # Safety
 /// As for [`run`]; there are `R` registers of rows from `first` on.
 #[inline(always)]
-unsafe fn some<D: Dot, W: Work<D>, const R: usize>(work: &mut W, first: usize) {
+unsafe fn some<D: Dot, W: Work<D>, const R: usize>(work: &W, first: usize, sums: &mut [f32]) {
     let mut at = [Place { panel: 0, row: 0 }; R];
     for (r, at) in at.iter_mut().enumerate() {
         let row = (first + r) * D::LANES;
@@ -61,7 +61,6 @@ unsafe fn some<D: Dot, W: Work<D>, const R: usize>(work: &mut W, first: usize) {
     }
     // SAFETY: by the contract.
     let tile = unsafe { work.tile::<R>(at) };
-    let sums = work.sums();
     let n_rows = sums.len() / TILE_TOKENS;
     for (r, tile) in tile.iter().enumerate() {
         for (t, &sum) in tile.iter().enumerate() {
@@ -84,7 +83,6 @@ pub(super) struct Levels<'a> {
     n: usize,
     panels: LevelsPanels<'a>,
     rows: [LevelsRow<'a>; TILE_TOKENS],
-    sums: &'a mut [f32],
 }
 
 impl<'a> Levels<'a> {
@@ -92,7 +90,7 @@ impl<'a> Levels<'a> {
         shape: LevelsShape,
         panels: LevelsPanels<'a>,
         rows: [LevelsRow<'a>; TILE_TOKENS],
-        sums: &'a mut [f32],
+        sums: &[f32],
     ) -> Self {
         let n = rows[0].scales.len();
         let (all, n_blocks) = (n_panels(sums) * n * PANEL_ROWS, SUPERBLOCK / shape.block());
@@ -104,7 +102,7 @@ impl<'a> Levels<'a> {
             assert!(row.quants.len() == n * SUPERBLOCK && row.scales.len() == n);
             assert!(row.sums.len() == n * n_blocks);
         }
-        Self { shape, n, panels, rows, sums }
+        Self { shape, n, panels, rows }
     }
 
     /// Where the superblocks of a register begin.
@@ -123,11 +121,6 @@ impl<'a> Levels<'a> {
 }
 
 impl<D: Dot> Work<D> for Levels<'_> {
-    #[inline(always)]
-    fn sums(&mut self) -> &mut [f32] {
-        self.sums
-    }
-
     #[inline(always)]
     unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
         let panels = at.map(|at| self.superblocks(at));
@@ -165,14 +158,13 @@ pub(super) struct Bytes<'a> {
     n: usize,
     panels: BlockPanels<'a, u8>,
     rows: [BytesRow<'a>; TILE_TOKENS],
-    sums: &'a mut [f32],
 }
 
 impl<'a> Bytes<'a> {
     pub(super) fn new(
         panels: BlockPanels<'a, u8>,
         rows: [BytesRow<'a>; TILE_TOKENS],
-        sums: &'a mut [f32],
+        sums: &[f32],
     ) -> Self {
         let n = rows[0].scales.len();
         panels.check(n, sums);
@@ -180,16 +172,11 @@ impl<'a> Bytes<'a> {
             assert!(row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n);
             assert!(row.offsets.len() == n);
         }
-        Self { n, panels, rows, sums }
+        Self { n, panels, rows }
     }
 }
 
 impl<D: Dot> Work<D> for Bytes<'_> {
-    #[inline(always)]
-    fn sums(&mut self) -> &mut [f32] {
-        self.sums
-    }
-
     #[inline(always)]
     unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
         let starts = at.map(|at| self.panels.starts(self.n, at));
@@ -204,30 +191,24 @@ pub(super) struct Wide<'a> {
     n: usize,
     panels: BlockPanels<'a, i16>,
     rows: [WideRow<'a>; TILE_TOKENS],
-    sums: &'a mut [f32],
 }
 
 impl<'a> Wide<'a> {
     pub(super) fn new(
         panels: BlockPanels<'a, i16>,
         rows: [WideRow<'a>; TILE_TOKENS],
-        sums: &'a mut [f32],
+        sums: &[f32],
     ) -> Self {
         let n = rows[0].scales.len();
         panels.check(n, sums);
         for row in rows {
             assert!(row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n);
         }
-        Self { n, panels, rows, sums }
+        Self { n, panels, rows }
     }
 }
 
 impl<D: Dot> Work<D> for Wide<'_> {
-    #[inline(always)]
-    fn sums(&mut self) -> &mut [f32] {
-        self.sums
-    }
-
     #[inline(always)]
     unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
         let starts = at.map(|at| self.panels.starts(self.n, at));
@@ -237,82 +218,40 @@ impl<D: Dot> Work<D> for Wide<'_> {
     }
 }
 
-/// Panels and rows of steps without scales. Lengths are checked.
-struct Steps<'a> {
+/// [`TileMachine::floats`] and [`TileMachine::pairs`]: steps without scales, of product `P`. Lengths
+/// are checked.
+pub(super) struct Steps<'a, P> {
     n: usize,
     panels: &'a [u8],
     rows: [&'a [u8]; TILE_TOKENS],
-    sums: &'a mut [f32],
+    product: PhantomData<P>,
 }
 
-impl<'a> Steps<'a> {
-    fn new(panels: &'a [u8], rows: [&'a [u8]; TILE_TOKENS], sums: &'a mut [f32]) -> Self {
+pub(super) type Floats<'a> = Steps<'a, dot::Floats>;
+pub(super) type Pairs<'a> = Steps<'a, dot::Pairs>;
+
+impl<'a, P> Steps<'a, P> {
+    pub(super) fn new<T: NoUninit>(
+        panels: &'a [T],
+        rows: [&'a [T]; TILE_TOKENS],
+        sums: &[f32],
+    ) -> Self {
+        let (panels, rows) = (cast_slice(panels), rows.map(cast_slice::<T, u8>));
         let n = rows[0].len() / STEP_BYTES;
         assert!(rows.iter().all(|row| row.len() == n * STEP_BYTES));
         assert!(panels.len() == n_panels(sums) * n * PANEL_ROWS * STEP_BYTES);
-        Self { n, panels, rows, sums }
+        Self { n, panels, rows, product: PhantomData }
     }
+}
 
-    /// Where the weights of the registers and the rows begin.
+impl<D: Dot, P: Product<D, Sum = D::Float>> Work<D> for Steps<'_, P> {
     #[inline(always)]
-    fn starts<const R: usize>(&self, at: [Place; R]) -> ([*const u8; R], [*const u8; TILE_TOKENS]) {
+    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
         let start = |at: Place| (at.panel * self.n * PANEL_ROWS + at.row) * STEP_BYTES;
         let weights = at.map(|at| self.panels[start(at)..].as_ptr());
-        (weights, self.rows.map(<[u8]>::as_ptr))
-    }
-}
-
-/// [`TileMachine::floats`]. Lengths are checked.
-pub(super) struct Floats<'a>(Steps<'a>);
-
-impl<'a> Floats<'a> {
-    pub(super) fn new(
-        panels: &'a [f32],
-        rows: [&'a [f32]; TILE_TOKENS],
-        sums: &'a mut [f32],
-    ) -> Self {
-        Self(Steps::new(cast_slice(panels), rows.map(cast_slice), sums))
-    }
-}
-
-impl<D: Dot> Work<D> for Floats<'_> {
-    #[inline(always)]
-    fn sums(&mut self) -> &mut [f32] {
-        self.0.sums
-    }
-
-    #[inline(always)]
-    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
-        let (weights, rows) = self.0.starts(at);
+        let rows = self.rows.map(<[u8]>::as_ptr);
         // SAFETY: by the contract; the lengths were checked.
-        unsafe { kernels::floats::<D, R>(self.0.n, weights, rows) }
-    }
-}
-
-/// [`TileMachine::pairs`]. Lengths are checked.
-pub(super) struct Pairs<'a>(Steps<'a>);
-
-impl<'a> Pairs<'a> {
-    pub(super) fn new(
-        panels: &'a [u16],
-        rows: [&'a [u16]; TILE_TOKENS],
-        sums: &'a mut [f32],
-    ) -> Self {
-        Self(Steps::new(cast_slice(panels), rows.map(cast_slice), sums))
-    }
-}
-
-impl<D: DotPairs> Work<D> for Pairs<'_> {
-    #[inline(always)]
-    fn sums(&mut self) -> &mut [f32] {
-        self.0.sums
-    }
-
-    #[inline(always)]
-    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
-        let (weights, rows) = self.0.starts(at);
-        // SAFETY: by the contract; the lengths were checked.
-        unsafe { kernels::pairs::<D, R>(self.0.n, weights, rows) }
+        unsafe { kernels::in_parts::<D, P, R>(self.n, weights, rows) }
     }
 }
 
@@ -326,7 +265,7 @@ impl TileMachine {
         rows: [LevelsRow; TILE_TOKENS],
         sums: &mut [f32],
     ) {
-        self.0.run(Levels::new(shape, panels, rows, sums));
+        self.0.run(Levels::new(shape, panels, rows, sums), sums);
     }
 
     /// Sums over each of `panels` and four rows of i8 activations, into `sums`
@@ -334,26 +273,26 @@ impl TileMachine {
     /// [are no such products](Self::has_bytes).
     pub fn bytes(self, panels: BlockPanels<u8>, rows: [BytesRow; TILE_TOKENS], sums: &mut [f32]) {
         assert!(self.has_bytes(), "products of bytes on {self}");
-        self.0.run(Bytes::new(panels, rows, sums));
+        self.0.run(Bytes::new(panels, rows, sums), sums);
     }
 
     /// Sums over each of `panels` and four rows of i16 activations, into `sums`
     /// `[token][panel][row]`; wrong where magnitudes are beyond `WIDE_LIMIT`.
     /// Panics unless all have the same number of blocks.
     pub fn wide(self, panels: BlockPanels<i16>, rows: [WideRow; TILE_TOKENS], sums: &mut [f32]) {
-        self.0.run(Wide::new(panels, rows, sums));
+        self.0.run(Wide::new(panels, rows, sums), sums);
     }
 
     /// Sums over each of the panels `[panel][k / 2][16][2]` of BF16 and four rows of BF16
     /// activations, into `sums` `[token][panel][row]`. Panics unless all have the same length, an
     /// even one, and where there [are no such products](Self::has_pairs).
     pub fn pairs(self, panels: &[u16], rows: [&[u16]; TILE_TOKENS], sums: &mut [f32]) {
-        self.0.run_pairs(Pairs::new(panels, rows, sums));
+        self.0.run_pairs(Pairs::new(panels, rows, sums), sums);
     }
 
     /// Sums over each of the float panels `[panel][k][16]` and four rows of activations, into
     /// `sums` `[token][panel][row]`. Panics unless all have the same length.
     pub fn floats(self, panels: &[f32], rows: [&[f32]; TILE_TOKENS], sums: &mut [f32]) {
-        self.0.run(Floats::new(panels, rows, sums));
+        self.0.run(Floats::new(panels, rows, sums), sums);
     }
 }

@@ -52,16 +52,16 @@ impl Set {
     }
 
     /// Does `work`.
-    pub(super) fn run(self, work: impl Work<Quad>) {
+    pub(super) fn run(self, work: impl Work<Quad>, sums: &mut [f32]) {
         // SAFETY: the set says what the processor has.
-        unsafe { dot(work) }
+        unsafe { dot(work, sums) }
     }
 
     /// Does `work` that needs products of BF16. Panics where there are none.
-    pub(super) fn run_pairs(self, work: impl Work<Quad>) {
+    pub(super) fn run_pairs(self, work: impl Work<Quad>, sums: &mut [f32]) {
         assert!(self.has_pairs(), "products of BF16 on {}", self.name());
         // SAFETY: asserted.
-        unsafe { bf16(work) }
+        unsafe { bf16(work, sums) }
     }
 }
 
@@ -72,15 +72,15 @@ const AT_ONCE: usize = 4;
 /// # Safety
 /// NEON with products of bytes.
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn dot(work: impl Work<Quad>) {
+unsafe fn dot(work: impl Work<Quad>, sums: &mut [f32]) {
     // SAFETY: by the contract.
-    unsafe { run::<Quad, _, AT_ONCE>(work) }
+    unsafe { run::<Quad, _, AT_ONCE>(work, sums) }
 }
 
 /// # Safety
 /// NEON with products of BF16.
 #[target_feature(enable = "neon,bf16")]
-unsafe fn bf16(work: impl Work<Quad>) {
+unsafe fn bf16(work: impl Work<Quad>, sums: &mut [f32]) {
     // SAFETY: by the contract.
-    unsafe { run::<Quad, _, AT_ONCE>(work) }
+    unsafe { run::<Quad, _, AT_ONCE>(work, sums) }
 }

@@ -70,39 +70,39 @@ impl Set {
     }
 
     /// Does `work` on this set's registers.
-    pub(super) fn run(self, work: impl Work<Ymm> + Work<YmmVnni> + Work<Zmm>) {
+    pub(super) fn run(self, work: impl Work<Ymm> + Work<YmmVnni> + Work<Zmm>, sums: &mut [f32]) {
         // SAFETY: the set says what the processor has.
         unsafe {
             match self {
-                Self::Avx2 => avx2(work),
-                Self::AvxVnni => avx_vnni(work),
-                Self::Avx512Vnni | Self::Avx512Bf16 => avx512_vnni(work),
+                Self::Avx2 => avx2(work, sums),
+                Self::AvxVnni => avx_vnni(work, sums),
+                Self::Avx512Vnni | Self::Avx512Bf16 => avx512_vnni(work, sums),
             }
         }
     }
 
     /// Does `work` that needs products of BF16. Panics where there are none.
-    pub(super) fn run_pairs(self, work: impl Work<Zmm>) {
+    pub(super) fn run_pairs(self, work: impl Work<Zmm>, sums: &mut [f32]) {
         assert!(self.has_pairs(), "products of BF16 on {}", self.name());
         // SAFETY: asserted.
-        unsafe { avx512_bf16(work) }
+        unsafe { avx512_bf16(work, sums) }
     }
 }
 
 /// # Safety
 /// AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(work: impl Work<Ymm>) {
+unsafe fn avx2(work: impl Work<Ymm>, sums: &mut [f32]) {
     // SAFETY: by the contract.
-    unsafe { run::<Ymm, _, 2>(work) }
+    unsafe { run::<Ymm, _, 2>(work, sums) }
 }
 
 /// # Safety
 /// AVX-VNNI, AVX2 and FMA.
 #[target_feature(enable = "avx2,fma,avxvnni")]
-unsafe fn avx_vnni(work: impl Work<YmmVnni>) {
+unsafe fn avx_vnni(work: impl Work<YmmVnni>, sums: &mut [f32]) {
     // SAFETY: by the contract.
-    unsafe { run::<YmmVnni, _, 2>(work) }
+    unsafe { run::<YmmVnni, _, 2>(work, sums) }
 }
 
 /// Two panels at a time, because otherwise more operands are loaded than there are products.
@@ -110,15 +110,15 @@ unsafe fn avx_vnni(work: impl Work<YmmVnni>) {
 /// # Safety
 /// AVX-512 with VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn avx512_vnni(work: impl Work<Zmm>) {
+unsafe fn avx512_vnni(work: impl Work<Zmm>, sums: &mut [f32]) {
     // SAFETY: by the contract.
-    unsafe { run::<Zmm, _, 2>(work) }
+    unsafe { run::<Zmm, _, 2>(work, sums) }
 }
 
 /// # Safety
 /// AVX-512 with products of BF16.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn avx512_bf16(work: impl Work<Zmm>) {
+unsafe fn avx512_bf16(work: impl Work<Zmm>, sums: &mut [f32]) {
     // SAFETY: by the contract.
-    unsafe { run::<Zmm, _, 2>(work) }
+    unsafe { run::<Zmm, _, 2>(work, sums) }
 }
