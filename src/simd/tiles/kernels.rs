@@ -10,7 +10,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::dot::{Bytes, Dot, Product, Wide, STEP_BYTES};
-use super::{BytesRow, LevelsRow, WideRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK};
+use super::{LevelsRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS};
 
 /// Sums of registers of rows and four tokens.
 pub(super) type Sums<T, const R: usize> = [[T; TILE_TOKENS]; R];
@@ -155,65 +155,40 @@ pub(super) unsafe fn levels<D: Dot, const BLOCK: usize, const R: usize>(
     total
 }
 
+/// Blocks of 32, of `STEPS` steps each, and what `offset` says for a block and a token.
+///
 /// # Safety
-/// The weights, their scales and the rows have `n` blocks of 32.
+/// The weights, their scales, the rows and theirs have `n` blocks.
 #[inline(always)]
-pub(super) unsafe fn bytes<D: Dot, const R: usize>(
+pub(super) unsafe fn blocks<
+    D: Dot,
+    P: Product<D, Sum = D::Int>,
+    const STEPS: usize,
+    const R: usize,
+>(
     n: usize,
     mut weights: [*const u8; R],
     scales: [*const f32; R],
-    rows: &[BytesRow; TILE_TOKENS],
+    mut quants: [*const u8; TILE_TOKENS],
+    row_scales: [&[f32]; TILE_TOKENS],
+    offset: impl Fn(usize, usize) -> i32,
 ) -> Sums<D::Float, R> {
-    let mut quants = [std::ptr::null(); TILE_TOKENS];
-    for t in 0..TILE_TOKENS {
-        quants[t] = rows[t].quants.as_ptr().cast::<u8>();
-    }
     let mut total = [[D::floats(0.0); TILE_TOKENS]; R];
     for block in 0..n {
-        // What was added to every weight comes to so much; it is taken away beforehand.
         let mut sums = [[D::ints(0); TILE_TOKENS]; R];
+        let mut a = [0.0; TILE_TOKENS];
         for t in 0..TILE_TOKENS {
-            let offset = D::ints(rows[t].offsets[block]);
+            let offset = D::ints(offset(block, t));
             for r in 0..R {
                 sums[r][t] = offset;
             }
+            a[t] = row_scales[t][block];
         }
-        // SAFETY: by the contract, so many steps for each block.
-        unsafe { steps::<D, Bytes, R>(WIDE_BLOCK / 4, &mut weights, &mut quants, &mut sums) };
-        let mut a = [0.0; TILE_TOKENS];
-        for t in 0..TILE_TOKENS {
-            a[t] = rows[t].scales[block];
+        // SAFETY: by the contract, so many steps and a scale of each row for each block.
+        unsafe {
+            steps::<D, P, R>(STEPS, &mut weights, &mut quants, &mut sums);
+            scale::<D, R>(&mut total, sums, scales, block, a);
         }
-        // SAFETY: a scale of each row for each block.
-        unsafe { scale::<D, R>(&mut total, sums, scales, block, a) };
-    }
-    total
-}
-
-/// # Safety
-/// The weights, their scales and the rows have `n` blocks of 32.
-#[inline(always)]
-pub(super) unsafe fn wide<D: Dot, const R: usize>(
-    n: usize,
-    mut weights: [*const u8; R],
-    scales: [*const f32; R],
-    rows: &[WideRow; TILE_TOKENS],
-) -> Sums<D::Float, R> {
-    let mut quants = [std::ptr::null(); TILE_TOKENS];
-    for t in 0..TILE_TOKENS {
-        quants[t] = rows[t].quants.as_ptr().cast::<u8>();
-    }
-    let mut total = [[D::floats(0.0); TILE_TOKENS]; R];
-    for block in 0..n {
-        let mut sums = [[D::ints(0); TILE_TOKENS]; R];
-        // SAFETY: by the contract, so many steps for each block.
-        unsafe { steps::<D, Wide, R>(WIDE_BLOCK / 2, &mut weights, &mut quants, &mut sums) };
-        let mut a = [0.0; TILE_TOKENS];
-        for t in 0..TILE_TOKENS {
-            a[t] = rows[t].scales[block];
-        }
-        // SAFETY: a scale of each row for each block.
-        unsafe { scale::<D, R>(&mut total, sums, scales, block, a) };
     }
     total
 }

@@ -182,7 +182,17 @@ impl<D: Dot> Work<D> for Bytes<'_> {
         let starts = at.map(|at| self.panels.starts(self.n, at));
         let (weights, d) = (starts.map(|start| start.0), starts.map(|start| start.1));
         // SAFETY: by the contract; the lengths were checked.
-        unsafe { kernels::bytes::<D, R>(self.n, weights, d, &self.rows) }
+        unsafe {
+            kernels::blocks::<D, dot::Bytes, { WIDE_BLOCK / 4 }, R>(
+                self.n,
+                weights,
+                d,
+                self.rows.map(|row| row.quants.as_ptr().cast()),
+                self.rows.map(|row| row.scales),
+                // What was added to every weight comes to so much.
+                |block, t| self.rows[t].offsets[block],
+            )
+        }
     }
 }
 
@@ -214,7 +224,16 @@ impl<D: Dot> Work<D> for Wide<'_> {
         let starts = at.map(|at| self.panels.starts(self.n, at));
         let (weights, d) = (starts.map(|start| start.0), starts.map(|start| start.1));
         // SAFETY: by the contract; the lengths were checked.
-        unsafe { kernels::wide::<D, R>(self.n, weights, d, &self.rows) }
+        unsafe {
+            kernels::blocks::<D, dot::Wide, { WIDE_BLOCK / 2 }, R>(
+                self.n,
+                weights,
+                d,
+                self.rows.map(|row| row.quants.as_ptr().cast()),
+                self.rows.map(|row| row.scales),
+                |_, _| 0,
+            )
+        }
     }
 }
 
