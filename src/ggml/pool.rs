@@ -7,6 +7,7 @@ use std::slice;
 use ggml_sys as sys;
 
 use super::graph::share;
+use crate::rowwise::row_before;
 
 /// What a segment of rows becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,10 +90,8 @@ fn rows_of(last: i32, shift: &[i32], n_lanes: usize, rows: &mut Vec<usize>) {
     let mut next = usize::try_from(last).ok().filter(|&row| row < shift.len());
     while let Some(row) = next {
         rows.push(row);
-        let before = usize::try_from(shift[row]).ok();
-        let before = before.and_then(|before| before.checked_sub(1 + n_lanes));
         // A row stands above those behind it; anything else would never end.
-        next = before.filter(|&before| before < row);
+        next = row_before(shift[row], n_lanes).filter(|&before| before < row);
     }
     rows.reverse();
 }

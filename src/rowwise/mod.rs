@@ -15,5 +15,5 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use recurrence::Recurrence;
+pub use recurrence::{row_before, Recurrence};
 pub use rows::Rows;

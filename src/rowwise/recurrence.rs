@@ -49,7 +49,7 @@ impl Recurrence<'_> {
 
     /// The row of which `row` meets the state: one of its lane.
     fn before(&self, row: usize) -> Option<usize> {
-        usize::try_from(self.shift[row]).ok()?.checked_sub(1 + self.n_lanes)
+        row_before(self.shift[row], self.n_lanes)
     }
 
     /// Runs head `index` of all: hands `receive` each row of the lane with the head's outputs
@@ -68,6 +68,11 @@ impl Recurrence<'_> {
         dispatch(set, HeadKernel { all: self, index, receive, last: &mut state });
         state
     }
+}
+
+/// The row that stands before one, if what [`Recurrence::shift`] says for it is a row.
+pub fn row_before(shift: i32, n_lanes: usize) -> Option<usize> {
+    usize::try_from(shift).ok()?.checked_sub(1 + n_lanes)
 }
 
 struct HeadKernel<'a, F> {
