@@ -6,7 +6,9 @@ use half::{bf16, f16};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rwkvq::ggml::{self, TensorType};
-use rwkvq::matmul::{multiply, Activations, Format, Machine, Matrix, Scratch, BYTE_OFFSET};
+use rwkvq::matmul::{
+    multiply, Activations, Columns, Format, Machine, Matrix, Scratch, BYTE_OFFSET,
+};
 
 fn tensor_type(format: Format) -> TensorType {
     match format {
@@ -92,19 +94,8 @@ fn product(machine: Machine, format: Format, bytes: &[u8], x: &[f32], n_in: usiz
         format.activations(machine).prepare(machine, row, out);
     }
     let mut y = vec![f32::NAN; n_out * n_tokens];
-    multiply(
-        machine,
-        matrix,
-        0..n_out,
-        &prepared,
-        n_tokens,
-        &mut Scratch::default(),
-        |t, row, sums, add| {
-            for (y, sum) in y[t * n_out + row..].iter_mut().zip(sums) {
-                *y = if add { *y + sum } else { *sum };
-            }
-        },
-    );
+    let out = Columns::all(&mut y, n_out);
+    multiply(machine, matrix, 0..n_out, &prepared, &mut Scratch::default(), out);
     y
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::ggml::format_of;
 use crate::gguf::TensorInfo;
 use crate::matmul::{
-    multiply, put, Arithmetic, Machine, Matrix, Parts, Scratch, PANEL_ROWS, TILE_TOKENS,
+    multiply, Arithmetic, Columns, Machine, Matrix, Parts, Scratch, PANEL_ROWS, TILE_TOKENS,
 };
 use crate::model::Model;
 
@@ -103,10 +103,9 @@ fn seconds(
         let (mut scratch, mut out) = (Scratch::default(), vec![0f32; width * n_tokens]);
         let begin = Instant::now();
         while let Some(rows) = parts.take(&matrix, n_threads) {
-            let (scratch, first) = (&mut scratch, rows.start);
-            multiply(machine, matrix, rows, prepared, n_tokens, scratch, |t, row, sums, add| {
-                put(sums, add, &mut out[t * width + row - first..][..sums.len()]);
-            });
+            let mut columns = Columns::all(&mut out, width);
+            let columns = columns.part(0..rows.len(), false);
+            multiply(machine, matrix, rows, prepared, &mut scratch, columns);
         }
         let seconds = begin.elapsed().as_secs_f64();
         std::hint::black_box(out);

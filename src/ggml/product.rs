@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ggml_sys as sys;
 
 use super::TensorType;
-use crate::matmul::{multiply, put, Format, Machine, Matrix, Parts, Scratch};
+use crate::matmul::{multiply, Columns, Format, Machine, Matrix, Parts, Scratch};
 
 /// Whose matrix products a graph runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub(super) unsafe extern "C" fn product(
     let machine = Machine::detect().expect("the operation is made where there is one");
     // SAFETY: per the contract above the operation, the tensors and their data are alive during the
     // call and have the stated shapes; the sources are not written meanwhile. No two threads take
-    // the same part, and each makes slices of the rows of its own parts only, so no two overlap.
+    // the same part, and each writes the columns of its own parts only, so no two overlap.
     unsafe {
         let (w, x) = (&*(*dst).src[0], &*(*dst).src[1]);
         let (op, nth) = (&*userdata.cast::<ProductOp>(), nth as usize);
@@ -97,18 +97,8 @@ pub(super) unsafe extern "C" fn product(
         let y = (*dst).data.cast::<f32>();
         SCRATCH.with_borrow_mut(|scratch| {
             while let Some(rows) = op.parts.take(&matrix, nth) {
-                multiply(
-                    machine,
-                    matrix,
-                    rows,
-                    activations,
-                    n,
-                    scratch,
-                    |token, row, sums, add| {
-                        let out = slice::from_raw_parts_mut(y.add(token * n_out + row), sums.len());
-                        put(sums, add, out);
-                    },
-                );
+                let out = Columns::new(y.add(rows.start), n, rows.len(), n_out);
+                multiply(machine, matrix, rows, activations, scratch, out);
             }
         });
         op.leave(nth);

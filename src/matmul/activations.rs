@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Machine;
-use crate::simd::tiles::{BytesRow, LevelsRow, WideRow, BYTE_OFFSET, SUPERBLOCK, WIDE_BLOCK};
+use crate::simd::tiles::{Tokens, BYTE_OFFSET, SUPERBLOCK, WIDE_BLOCK};
 
 /// Rows begin at multiples of this many bytes.
 const ALIGN: usize = 64;
@@ -107,52 +107,25 @@ impl Activations {
             }
         }
     }
-}
 
-/// A prepared row of `n` values with `block` weights a sum.
-pub(super) fn levels_row(row: &[u8], n: usize, block: usize) -> LevelsRow<'_> {
-    let (quants, rest) = row.split_at(n);
-    let (scales, rest) = rest.split_at(n / SUPERBLOCK * 4);
-    LevelsRow {
-        quants: bytemuck::cast_slice(quants),
-        scales: bytemuck::cast_slice(scales),
-        sums: bytemuck::cast_slice(&rest[..n / block * 2]),
-    }
-}
-
-impl LevelsRow<'_> {
-    /// The superblocks that `cols` covers.
-    pub(super) fn part(self, cols: &Range<usize>) -> Self {
-        let blocks = self.quants.len() / self.sums.len();
-        Self {
-            quants: &self.quants[cols.clone()],
-            scales: &self.scales[cols.start / SUPERBLOCK..cols.end / SUPERBLOCK],
-            sums: &self.sums[cols.start / blocks..cols.end / blocks],
-        }
-    }
-}
-
-/// `cols` of a prepared row of `n` values.
-pub(super) fn bytes_row(row: &[u8], n: usize, cols: Range<usize>) -> BytesRow<'_> {
-    let (quants, rest) = row.split_at(n);
-    let (scales, rest) = rest.split_at(n / WIDE_BLOCK * 4);
-    let (scales, offsets): (&[f32], &[i32]) =
-        (bytemuck::cast_slice(scales), bytemuck::cast_slice(&rest[..scales.len()]));
-    let blocks = cols.start / WIDE_BLOCK..cols.end / WIDE_BLOCK;
-    BytesRow {
-        quants: bytemuck::cast_slice(&quants[cols]),
-        scales: &scales[blocks.clone()],
-        offsets: &offsets[blocks],
-    }
-}
-
-/// The blocks that `cols` covers of a prepared row of `n` values.
-pub(super) fn wide_row(row: &[u8], n: usize, cols: Range<usize>) -> WideRow<'_> {
-    let (quants, scales) = row.split_at(2 * n.next_multiple_of(WIDE_BLOCK));
-    let blocks = cols.start / WIDE_BLOCK..cols.end.div_ceil(WIDE_BLOCK);
-    let quants: &[i16] = bytemuck::cast_slice(quants);
-    WideRow {
-        quants: &quants[blocks.start * WIDE_BLOCK..blocks.end * WIDE_BLOCK],
-        scales: &bytemuck::cast_slice(scales)[blocks],
+    /// `cols` of `rows`, prepared rows of `n` values one after the other.
+    pub(super) fn tokens<'a>(self, rows: &'a [u8], n: usize, cols: &Range<usize>) -> Tokens<'a> {
+        let (numbers, scales, sums) = match self {
+            Self::Float => (4 * cols.start, 0, 0),
+            Self::Pairs => (2 * cols.start, 0, 0),
+            Self::Wide { .. } => {
+                let scales = 2 * n.next_multiple_of(WIDE_BLOCK);
+                (2 * cols.start, scales + cols.start / WIDE_BLOCK * 4, 0)
+            }
+            Self::Bytes => {
+                let scales = n + cols.start / WIDE_BLOCK * 4;
+                (cols.start, scales, scales + n / WIDE_BLOCK * 4)
+            }
+            Self::Levels { block } => {
+                let sums = n + n / SUPERBLOCK * 4 + cols.start / block * 2;
+                (cols.start, n + cols.start / SUPERBLOCK * 4, sums)
+            }
+        };
+        Tokens { bytes: rows, stride: self.row_bytes(n), numbers, scales, sums }
     }
 }

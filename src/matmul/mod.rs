@@ -24,7 +24,7 @@ pub use activations::Activations;
 pub use fill::Scratch;
 
 pub use crate::simd::tiles::{
-    Arithmetic, TileMachine as Machine, BYTE_OFFSET, PANEL_ROWS, TILE_TOKENS,
+    Arithmetic, Columns, TileMachine as Machine, BYTE_OFFSET, PANEL_ROWS, TILE_TOKENS,
 };
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -196,34 +196,20 @@ impl Parts {
     }
 }
 
-/// Stores what [`multiply`] hands over, or adds it. Panics if the lengths differ.
-pub fn put(sums: &[f32], add: bool, out: &mut [f32]) {
-    if add {
-        assert_eq!(sums.len(), out.len(), "sums of as many rows");
-        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-    } else {
-        out.copy_from_slice(sums);
-    }
-}
-
-/// Multiplies rows `rows` of `matrix` with `n_tokens` rows of activations, as
-/// [`Activations::prepare`] left them, and hands `receive` sums: token, first row, values of
-/// consecutive rows, and whether they are to be added to what came before for these places.
+/// Multiplies rows `rows` of `matrix` with rows of activations, as [`Activations::prepare`] left
+/// them one after the other, into `out`: a row for each token, a column for each row of `rows`.
 ///
-/// Panics unless `n_tokens` is a multiple of [`TILE_TOKENS`], `rows` begins at a multiple of
-/// [`PANEL_ROWS`], and `activations` is as long as they say.
+/// Panics unless the tokens of `out` are a multiple of [`TILE_TOKENS`] and its columns as many as
+/// `rows`, `rows` begins at a multiple of [`PANEL_ROWS`], and `prepared` is as long as they say.
 pub fn multiply(
     machine: Machine,
     matrix: Matrix<'_>,
     rows: Range<usize>,
-    activations: &[u8],
-    n_tokens: usize,
+    prepared: &[u8],
     scratch: &mut Scratch,
-    receive: impl FnMut(usize, usize, &[f32], bool),
+    out: Columns<'_>,
 ) {
-    let row_bytes = matrix.activations(machine).row_bytes(matrix.n_in);
-    assert!(n_tokens.is_multiple_of(TILE_TOKENS), "{n_tokens} tokens");
     assert!(rows.start.is_multiple_of(PANEL_ROWS) && rows.end <= matrix.n_out(), "rows {rows:?}");
-    assert_eq!(activations.len(), n_tokens * row_bytes, "activations of {n_tokens} tokens");
-    panels::multiply(machine, matrix, rows, activations, row_bytes, scratch, receive);
+    assert_eq!(out.width(), rows.len(), "a column for each row");
+    panels::multiply(machine, matrix, rows, prepared, scratch, out);
 }

@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use super::activations::{bytes_row, levels_row, wide_row};
 use super::fill::fill;
-use super::{Activations, Machine, Matrix, Scratch, PANEL_ROWS, TILE_TOKENS};
-use crate::simd::tiles::{BlockPanels, LevelsPanels, LevelsShape};
+use super::{Activations, Columns, Machine, Matrix, Scratch, PANEL_ROWS};
+use crate::simd::tiles::{BlockPanels, LevelsPanels, LevelsShape, Tokens, SUPERBLOCK, WIDE_BLOCK};
 
 /// Bytes of a panel. Narrower ones add up sums more often.
 const PANEL_BYTES: usize = 64 << 10;
@@ -21,29 +20,20 @@ pub(super) fn multiply(
     machine: Machine,
     matrix: Matrix<'_>,
     rows: Range<usize>,
-    activations: &[u8],
-    row_bytes: usize,
+    prepared: &[u8],
     scratch: &mut Scratch,
-    mut receive: impl FnMut(usize, usize, &[f32], bool),
+    mut out: Columns<'_>,
 ) {
-    let n_in = matrix.n_in;
-    let panel_cols = PANEL_BYTES / (PANEL_ROWS * weight_bytes(matrix.activations(machine)));
-    let mut sums = [0.0; AT_ONCE * TILE_TOKENS * PANEL_ROWS];
+    let (n_in, activations) = (matrix.n_in, matrix.activations(machine));
+    let panel_cols = PANEL_BYTES / (PANEL_ROWS * weight_bytes(activations));
     for first in rows.clone().step_by(AT_ONCE * PANEL_ROWS) {
-        let n_rows = (AT_ONCE * PANEL_ROWS).min(rows.end - first);
-        let stride = n_rows.next_multiple_of(PANEL_ROWS);
-        let sums = &mut sums[..TILE_TOKENS * stride];
+        let some = first..rows.end.min(first + AT_ONCE * PANEL_ROWS);
         for start in (0..n_in).step_by(panel_cols) {
             let cols = start..n_in.min(start + panel_cols);
-            let panels = fill(machine, matrix, first..first + n_rows, cols.clone(), scratch);
-            let tiles = activations.chunks_exact(TILE_TOKENS * row_bytes).enumerate();
-            for (tile, tokens) in tiles {
-                let tokens = std::array::from_fn(|t| &tokens[t * row_bytes..][..row_bytes]);
-                panels.times(machine, tokens, n_in, cols.clone(), sums);
-                for (t, sums) in sums.chunks_exact(stride).enumerate() {
-                    receive(TILE_TOKENS * tile + t, first, &sums[..n_rows], start > 0);
-                }
-            }
+            let tokens = activations.tokens(prepared, n_in, &cols);
+            let columns = some.start - rows.start..some.end - rows.start;
+            let panels = fill(machine, matrix, some.clone(), cols.clone(), scratch);
+            panels.times(machine, tokens, cols.len(), out.part(columns, start > 0));
         }
     }
 }
@@ -67,37 +57,16 @@ pub(super) enum Panels<'a> {
 }
 
 impl Panels<'_> {
-    /// Sums over `cols` of four prepared rows of `n_in` activations: `[token][row]`.
-    fn times(
-        &self,
-        machine: Machine,
-        tokens: [&[u8]; TILE_TOKENS],
-        n_in: usize,
-        cols: Range<usize>,
-        sums: &mut [f32],
-    ) {
+    /// Sums of the rows of the panels with the `n` columns of `tokens`.
+    fn times(&self, machine: Machine, tokens: Tokens<'_>, n: usize, out: Columns<'_>) {
         match *self {
             Self::Levels(shape, panels) => {
-                let rows = tokens.map(|token| levels_row(token, n_in, shape.block()).part(&cols));
-                machine.levels(shape, panels, rows, sums);
+                machine.levels(shape, panels, tokens, n / SUPERBLOCK, out);
             }
-            Self::Bytes(panels) => {
-                let rows = tokens.map(|token| bytes_row(token, n_in, cols.clone()));
-                machine.bytes(panels, rows, sums);
-            }
-            Self::Pairs(panels) => {
-                let cols = cols.start..cols.end.next_multiple_of(2);
-                let row = |token| &bytemuck::cast_slice::<u8, u16>(token)[cols.clone()];
-                machine.pairs(panels, tokens.map(row), sums);
-            }
-            Self::Wide(panels) => {
-                let rows = tokens.map(|token| wide_row(token, n_in, cols.clone()));
-                machine.wide(panels, rows, sums);
-            }
-            Self::Float(panels) => {
-                let row = |token| &bytemuck::cast_slice::<u8, f32>(token)[cols.clone()];
-                machine.floats(panels, tokens.map(row), sums);
-            }
+            Self::Bytes(panels) => machine.bytes(panels, tokens, n / WIDE_BLOCK, out),
+            Self::Wide(panels) => machine.wide(panels, tokens, n.div_ceil(WIDE_BLOCK), out),
+            Self::Pairs(panels) => machine.pairs(panels, tokens, n.div_ceil(2), out),
+            Self::Float(panels) => machine.floats(panels, tokens, n, out),
         }
     }
 }

@@ -17,7 +17,7 @@ use rwkvq::eval::{compare, table, Dataset, Glove, Report};
 use rwkvq::ggml::{self, TensorType};
 use rwkvq::gguf::{GgufFile, Layout};
 use rwkvq::imatrix::Imatrix;
-use rwkvq::matmul::{self, Machine, Matrix, Scratch, TILE_TOKENS};
+use rwkvq::matmul::{self, Columns, Machine, Matrix, Scratch, TILE_TOKENS};
 use rwkvq::model::{LayerSelection, Model, SessionOptions};
 use rwkvq::quant::{self, InstructionSet};
 use rwkvq::recipe::Recipe;
@@ -230,11 +230,12 @@ fn multiply(ty: TensorType, bytes: &[u8]) {
     let mut row = vec![0; matrix.activations(machine).row_bytes(n_in)];
     matrix.activations(machine).prepare(machine, &vec![1.0; n_in], &mut row);
     let (tokens, rows) = (row.repeat(TILE_TOKENS), 0..matrix.n_out());
-    let mut n = 0;
-    let receive = |_: usize, _: usize, sums: &[f32], _: bool| n += sums.len();
-    let scratch = &mut Scratch::default();
-    matmul::multiply(machine, matrix, rows, &tokens, TILE_TOKENS, scratch, receive);
-    assert!(n >= matrix.n_out() * TILE_TOKENS, "{n} sums of {} rows", matrix.n_out());
+    if rows.is_empty() {
+        return;
+    }
+    let mut sums = vec![0.0; rows.len() * TILE_TOKENS];
+    let out = Columns::all(&mut sums, rows.len());
+    matmul::multiply(machine, matrix, rows, &tokens, &mut Scratch::default(), out);
 }
 
 /// A data set in any of its four formats.

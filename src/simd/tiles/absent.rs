@@ -1,8 +1,8 @@
 //! The methods of a [`TileMachine`] on processors for which there is none: they cannot be called.
 
 use super::{
-    Arithmetic, BlockPanels, BytesRow, LevelBits, LevelsPanels, LevelsRow, LevelsShape,
-    TileMachine, WideRow, PANEL_ROWS, TILE_TOKENS,
+    Arithmetic, BlockPanels, Columns, LevelBits, LevelsPanels, LevelsShape, TileMachine, Tokens,
+    PANEL_ROWS,
 };
 
 pub(super) const BYTE_OFFSET: u8 = 0;
@@ -47,11 +47,11 @@ macro_rules! absent {
 }
 
 absent! {
-    levels(LevelsShape, LevelsPanels, [LevelsRow; TILE_TOKENS], &mut [f32]);
-    bytes(BlockPanels<u8>, [BytesRow; TILE_TOKENS], &mut [f32]);
-    wide(BlockPanels<i16>, [WideRow; TILE_TOKENS], &mut [f32]);
-    pairs(&[u16], [&[u16]; TILE_TOKENS], &mut [f32]);
-    floats(&[f32], [&[f32]; TILE_TOKENS], &mut [f32]);
+    levels(LevelsShape, LevelsPanels, Tokens, usize, Columns);
+    bytes(BlockPanels<u8>, Tokens, usize, Columns);
+    wide(BlockPanels<i16>, Tokens, usize, Columns);
+    pairs(&[u16], Tokens, usize, Columns);
+    floats(&[f32], Tokens, usize, Columns);
     unpack_levels(LevelBits, [&[u8]; PANEL_ROWS], [&[u8]; PANEL_ROWS], &mut [u8]);
     unpack_wide([&[u8]; PANEL_ROWS], &mut [i16]);
     unpack_bytes([&[u8]; PANEL_ROWS], &mut [u8]);

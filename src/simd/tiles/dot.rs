@@ -7,7 +7,8 @@
 //! memory. All are `#[inline(always)]`: what is not inlined is compiled for the baseline.
 
 use super::kernels::{self, Sums, Superblocks};
-use super::{LevelsRow, TILE_TOKENS};
+use super::tokens::Token;
+use super::TILE_TOKENS;
 
 /// Methods on registers alone.
 macro_rules! registers {
@@ -124,7 +125,7 @@ pub(super) trait Dot: Copy {
     unsafe fn levels<const BLOCK: usize, const FLUSH: usize, const R: usize>(
         n: usize,
         panels: [Superblocks; R],
-        rows: &[LevelsRow; TILE_TOKENS],
+        rows: &[Token; TILE_TOKENS],
     ) -> Sums<Self::Float, R> {
         // SAFETY: by the contract.
         unsafe { kernels::levels::<Self, BLOCK, R>(n, panels, rows) }

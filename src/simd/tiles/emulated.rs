@@ -134,6 +134,7 @@ fn shorts(lane: i32) -> [i32; 2] {
 }
 
 mod tests {
+    use bytemuck::cast_slice;
     use half::bf16;
     use rand::{Rng, RngCore, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -141,48 +142,89 @@ mod tests {
     use super::Emulated;
     use crate::simd::tiles::products::{run, Bytes, Floats, Levels, Pairs, Wide};
     use crate::simd::tiles::{
-        BlockPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, WideRow, PANEL_ROWS,
-        SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
+        BlockPanels, Columns, LevelsPanels, LevelsShape, Tokens, PANEL_ROWS, SUPERBLOCK,
+        TILE_TOKENS, WIDE_BLOCK,
     };
 
     /// Two at a time and one alone.
     const N_PANELS: usize = 3;
 
-    /// Sums `[token][panel][row]` by registers of sixteen rows, of which two are met at a time and
+    /// The last panel has rows for which there is no column.
+    const N_ROWS: usize = N_PANELS * PANEL_ROWS - 6;
+
+    /// Two tiles.
+    const N_TOKENS: usize = 2 * TILE_TOKENS;
+
+    /// Sums `[token][row]` by registers of sixteen rows, of which two are met at a time and
     /// one is left, of eight, and of four.
     macro_rules! all_sums {
-        ($sums:ident => $work:expr) => {
-            all_sums!(false, $sums => $work)
+        ($out:ident => $work:expr) => {
+            all_sums!(false, $out => $work)
         };
-        ($signed:literal, $sums:ident => $work:expr) => {
+        ($signed:literal, $out:ident => $work:expr) => {
             [16, 8, 4].map(|lanes| {
-                let mut all = vec![f32::NAN; N_PANELS * PANEL_ROWS * TILE_TOKENS];
-                let $sums = &mut all[..];
-                // SAFETY: emulated registers need no features.
-                unsafe {
-                    match lanes {
-                        16 => run::<Emulated<16, $signed>, _, 2>($work, $sums),
-                        8 => run::<Emulated<8, $signed>, _, 2>($work, $sums),
-                        _ => run::<Emulated<4, $signed>, _, 4>($work, $sums),
+                let mut all = vec![f32::NAN; N_TOKENS * N_ROWS];
+                for add in [false, true] {
+                    let mut columns = Columns::all(&mut all, N_ROWS);
+                    let $out = &mut columns.part(0..N_ROWS, add);
+                    let work = $work;
+                    // SAFETY: emulated registers need no features; the lengths were checked.
+                    unsafe {
+                        match lanes {
+                            16 => run::<Emulated<16, $signed>, _, 2>(&work, $out),
+                            8 => run::<Emulated<8, $signed>, _, 2>(&work, $out),
+                            _ => run::<Emulated<4, $signed>, _, 4>(&work, $out),
+                        }
                     }
                 }
+                // Added to themselves.
+                all.iter_mut().for_each(|sum| *sum /= 2.0);
                 all
             })
         };
     }
 
-    /// Sums `[token][panel][row]` of `weight(panel, row, k) * value(token, k)` for all k below `n`.
+    /// Sums `[token][row]` of `weight(panel, row, k) * value(token, k)` for all k below `n`.
     fn plain_sums(
         n: usize,
         weight: impl Fn(usize, usize, usize) -> f64,
         value: impl Fn(usize, usize) -> f64,
     ) -> Vec<f32> {
-        let places = (0..TILE_TOKENS * N_PANELS * PANEL_ROWS).map(|at| {
-            let (token, row) = (at / (N_PANELS * PANEL_ROWS), at % PANEL_ROWS);
-            let panel = at / PANEL_ROWS % N_PANELS;
+        let places = (0..N_TOKENS * N_ROWS).map(|at| {
+            let (token, row) = (at / N_ROWS, at % N_ROWS);
+            let (panel, row) = (row / PANEL_ROWS, row % PANEL_ROWS);
             (0..n).map(|k| weight(panel, row, k) * value(token, k)).sum::<f64>() as f32
         });
         places.collect()
+    }
+
+    /// Rows of which each has its share of the bytes of the numbers, the scales and the sums.
+    struct Rows {
+        bytes: Vec<u8>,
+        scales: usize,
+        sums: usize,
+    }
+
+    impl Rows {
+        fn new(numbers: &[u8], scales: &[u8], sums: &[u8]) -> Self {
+            let parts = [numbers, scales, sums];
+            let share = |part: &[u8], t: usize| {
+                let len = part.len() / N_TOKENS;
+                part[t * len..][..len].to_vec()
+            };
+            let row = |t| parts.map(|part| share(part, t)).concat();
+            let scales_at = numbers.len() / N_TOKENS;
+            Self {
+                bytes: (0..N_TOKENS).flat_map(row).collect(),
+                scales: scales_at,
+                sums: scales_at + scales.len() / N_TOKENS,
+            }
+        }
+
+        fn tokens(&self) -> Tokens<'_> {
+            let (bytes, stride) = (&self.bytes[..], self.bytes.len() / N_TOKENS);
+            Tokens { bytes, stride, numbers: 0, scales: self.scales, sums: self.sums }
+        }
     }
 
     /// Equal but for the last bits of what was added up.
@@ -229,7 +271,7 @@ mod tests {
                     d: &d,
                     d_min: &d_min,
                 };
-                let n_quants = TILE_TOKENS * n * SUPERBLOCK;
+                let n_quants = N_TOKENS * n * SUPERBLOCK;
                 let mut quants: Vec<i8> =
                     (0..n_quants).map(|_| rng.random_range(-127..=127)).collect();
                 // The largest sums that there can be.
@@ -238,12 +280,8 @@ mod tests {
                     .chunks_exact(shape.block())
                     .map(|block| block.iter().map(|&q| i16::from(q)).sum())
                     .collect();
-                let scales = floats(TILE_TOKENS * n, &mut rng);
-                let rows = std::array::from_fn(|t| LevelsRow {
-                    quants: &quants[t * n * SUPERBLOCK..][..n * SUPERBLOCK],
-                    scales: &scales[t * n..][..n],
-                    sums: &sums[t * n * n_blocks..][..n * n_blocks],
-                });
+                let scales = floats(N_TOKENS * n, &mut rng);
+                let rows = Rows::new(cast_slice(&quants), cast_slice(&scales), cast_slice(&sums));
                 let weight = |panel: usize, row: usize, k: usize| {
                     let superblock = panel * n + k / SUPERBLOCK;
                     let block = superblock * n_blocks + k % SUPERBLOCK / shape.block();
@@ -260,7 +298,7 @@ mod tests {
                     f64::from(scale) * f64::from(quants[token * n * SUPERBLOCK + k])
                 };
                 let plain = plain_sums(n * SUPERBLOCK, weight, value);
-                for sums in all_sums!(sums => Levels::new(shape, panels, rows, sums)) {
+                for sums in all_sums!(out => Levels::new(shape, panels, rows.tokens(), n, out)) {
                     assert_near(&plain, &sums, &format!("{shape:?} {n}"));
                 }
             }
@@ -275,23 +313,19 @@ mod tests {
             let mut weights = vec![0u8; N_PANELS * PANEL_ROWS * len];
             rng.fill_bytes(&mut weights);
             let mut quants: Vec<i8> =
-                (0..TILE_TOKENS * len).map(|_| rng.random_range(-127..=127)).collect();
+                (0..N_TOKENS * len).map(|_| rng.random_range(-127..=127)).collect();
             // The largest sums that there can be, of either sign.
             weights[..PANEL_ROWS * WIDE_BLOCK].fill(0);
             weights[PANEL_ROWS * len..][..PANEL_ROWS * WIDE_BLOCK].fill(255);
             quants[..WIDE_BLOCK].fill(-127);
             quants[len..][..WIDE_BLOCK].fill(127);
             let d = floats(N_PANELS * n * PANEL_ROWS, &mut rng);
-            let scales = floats(TILE_TOKENS * n, &mut rng);
+            let scales = floats(N_TOKENS * n, &mut rng);
             let offsets: Vec<i32> = quants
                 .chunks_exact(WIDE_BLOCK)
                 .map(|block| -128 * block.iter().map(|&q| i32::from(q)).sum::<i32>())
                 .collect();
-            let rows = std::array::from_fn(|t| BytesRow {
-                quants: &quants[t * len..][..len],
-                scales: &scales[t * n..][..n],
-                offsets: &offsets[t * n..][..n],
-            });
+            let rows = Rows::new(cast_slice(&quants), cast_slice(&scales), cast_slice(&offsets));
             let panels = BlockPanels { weights: &weights, d: &d };
             let weight = |panel: usize, row: usize, k: usize| {
                 let byte = weights[(panel * len + k / 4 * 4) * PANEL_ROWS + 4 * row + k % 4];
@@ -303,15 +337,15 @@ mod tests {
                 f64::from(scale) * f64::from(quants[token * len + k])
             };
             let plain = plain_sums(len, weight, value);
-            for sums in all_sums!(sums => Bytes::new(panels, rows, sums)) {
+            for sums in all_sums!(out => Bytes::new(panels, rows.tokens(), n, out)) {
                 assert_near(&plain, &sums, &format!("{n}"));
             }
             // The same weights without the offset.
             let weights: Vec<u8> = weights.iter().map(|byte| byte ^ 0x80).collect();
             let panels = BlockPanels { weights: &weights, d: &d };
-            let none = vec![0; n];
-            let rows = rows.map(|row| BytesRow { offsets: &none, ..row });
-            for sums in all_sums!(true, sums => Bytes::new(panels, rows, sums)) {
+            let none = vec![0; 4 * offsets.len()];
+            let rows = Rows::new(cast_slice(&quants), cast_slice(&scales), &none);
+            for sums in all_sums!(true, out => Bytes::new(panels, rows.tokens(), n, out)) {
                 assert_near(&plain, &sums, &format!("{n}, signed"));
             }
         }
@@ -326,17 +360,14 @@ mod tests {
                 .map(|_| rng.random_range(-w_max..=w_max))
                 .collect();
             let mut quants: Vec<i16> =
-                (0..TILE_TOKENS * len).map(|_| rng.random_range(-a_max..=a_max)).collect();
+                (0..N_TOKENS * len).map(|_| rng.random_range(-a_max..=a_max)).collect();
             // The largest sums that there can be, of either sign.
             weights[..PANEL_ROWS * WIDE_BLOCK].fill(-w_max);
             quants[..WIDE_BLOCK].fill(-a_max);
             quants[len..][..WIDE_BLOCK].fill(a_max);
             let d = floats(N_PANELS * n * PANEL_ROWS, &mut rng);
-            let scales = floats(TILE_TOKENS * n, &mut rng);
-            let rows = std::array::from_fn(|t| WideRow {
-                quants: &quants[t * len..][..len],
-                scales: &scales[t * n..][..n],
-            });
+            let scales = floats(N_TOKENS * n, &mut rng);
+            let rows = Rows::new(cast_slice(&quants), cast_slice(&scales), &[]);
             let panels = BlockPanels { weights: &weights, d: &d };
             let weight = |panel: usize, row: usize, k: usize| {
                 let number = weights[(panel * len + k / 2 * 2) * PANEL_ROWS + 2 * row + k % 2];
@@ -348,7 +379,7 @@ mod tests {
                 f64::from(scale) * f64::from(quants[token * len + k])
             };
             let plain = plain_sums(len, weight, value);
-            for sums in all_sums!(sums => Wide::new(panels, rows, sums)) {
+            for sums in all_sums!(out => Wide::new(panels, rows.tokens(), n, out)) {
                 assert_near(&plain, &sums, &format!("{w_max} {a_max} {n}"));
             }
         }
@@ -362,15 +393,15 @@ mod tests {
                 floats(n, rng).into_iter().map(|x| bf16::from_f32(x).to_bits()).collect()
             };
             let panels = halves(N_PANELS * PANEL_ROWS * n, &mut rng);
-            let row = halves(TILE_TOKENS * n, &mut rng);
-            let rows = std::array::from_fn(|t| &row[t * n..][..n]);
+            let row = halves(N_TOKENS * n, &mut rng);
+            let rows = Rows::new(cast_slice(&row), &[], &[]);
             let worth = |bits: u16| bf16::from_bits(bits).to_f64();
             let weight = |panel: usize, r: usize, k: usize| {
                 worth(panels[(panel * n + k / 2 * 2) * PANEL_ROWS + 2 * r + k % 2])
             };
             let value = |token: usize, k: usize| worth(row[token * n + k]);
             let plain = plain_sums(n, weight, value);
-            for sums in all_sums!(sums => Pairs::new(&panels, rows, sums)) {
+            for sums in all_sums!(out => Pairs::new(&panels, rows.tokens(), n / 2, out)) {
                 assert_near(&plain, &sums, &format!("{n}"));
             }
         }
@@ -381,14 +412,14 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         for n in [1, 2, 257, 600] {
             let panels = floats(N_PANELS * PANEL_ROWS * n, &mut rng);
-            let row = floats(TILE_TOKENS * n, &mut rng);
-            let rows = std::array::from_fn(|t| &row[t * n..][..n]);
+            let row = floats(N_TOKENS * n, &mut rng);
+            let rows = Rows::new(cast_slice(&row), &[], &[]);
             let weight = |panel: usize, r: usize, k: usize| {
                 f64::from(panels[(panel * n + k) * PANEL_ROWS + r])
             };
             let value = |token: usize, k: usize| f64::from(row[token * n + k]);
             let plain = plain_sums(n, weight, value);
-            for sums in all_sums!(sums => Floats::new(&panels, rows, sums)) {
+            for sums in all_sums!(out => Floats::new(&panels, rows.tokens(), n, out)) {
                 assert_near(&plain, &sums, &format!("{n}"));
             }
         }

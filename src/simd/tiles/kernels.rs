@@ -10,7 +10,8 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::dot::{Bytes, Dot, Product, Wide, STEP_BYTES};
-use super::{LevelsRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS};
+use super::tokens::Token;
+use super::{PANEL_ROWS, SUPERBLOCK, TILE_TOKENS};
 
 /// Sums of registers of rows and four tokens.
 pub(super) type Sums<T, const R: usize> = [[T; TILE_TOKENS]; R];
@@ -100,7 +101,7 @@ unsafe fn step<D: Dot, P: Product<D>, const R: usize, const STEP: i32>(
 pub(super) unsafe fn levels<D: Dot, const BLOCK: usize, const R: usize>(
     n: usize,
     panels: [Superblocks; R],
-    rows: &[LevelsRow; TILE_TOKENS],
+    rows: &[Token; TILE_TOKENS],
 ) -> Sums<D::Float, R> {
     let n_blocks = SUPERBLOCK / BLOCK;
     let mut levels = [std::ptr::null(); R];
@@ -113,8 +114,8 @@ pub(super) unsafe fn levels<D: Dot, const BLOCK: usize, const R: usize>(
     let mut quants = [std::ptr::null(); TILE_TOKENS];
     let mut quant_sums = quants;
     for t in 0..TILE_TOKENS {
-        quants[t] = rows[t].quants.as_ptr().cast::<u8>();
-        quant_sums[t] = rows[t].sums.as_ptr().cast::<u8>();
+        quants[t] = rows[t].numbers;
+        quant_sums[t] = rows[t].sums;
     }
     let mut total = [[D::floats(0.0); TILE_TOKENS]; R];
     for superblock in 0..n {
@@ -146,7 +147,8 @@ pub(super) unsafe fn levels<D: Dot, const BLOCK: usize, const R: usize>(
             // SAFETY: a scale of each row for each superblock.
             let d_min = unsafe { D::load_floats(panels[r].d_min.add(at)) };
             for t in 0..TILE_TOKENS {
-                let a = D::floats(rows[t].scales[superblock]);
+                // SAFETY: a scale of each token for each superblock.
+                let a = D::floats(unsafe { number(rows[t].scales, superblock) });
                 let sum = D::fnma(D::to_floats(min_sums[r][t]), d_min, sums[r][t]);
                 total[r][t] = D::fma(sum, a, total[r][t]);
             }
@@ -155,34 +157,53 @@ pub(super) unsafe fn levels<D: Dot, const BLOCK: usize, const R: usize>(
     total
 }
 
-/// Blocks of 32, of `STEPS` steps each, and what `offset` says for a block and a token.
+/// Number `at` of those that lie at `from`, on any address.
 ///
 /// # Safety
-/// The weights, their scales, the rows and theirs have `n` blocks.
+/// It can be read, and any bits are a value of `T`.
+#[inline(always)]
+unsafe fn number<T>(from: *const u8, at: usize) -> T {
+    // SAFETY: by the contract.
+    unsafe { from.cast::<T>().add(at).read_unaligned() }
+}
+
+/// Blocks of 32, of `STEPS` steps each, and for each block the sums that the tokens have, if
+/// `WITH_SUMS`.
+///
+/// # Safety
+/// The weights, their scales and the rows have `n` blocks.
 #[inline(always)]
 pub(super) unsafe fn blocks<
     D: Dot,
     P: Product<D, Sum = D::Int>,
     const STEPS: usize,
+    const WITH_SUMS: bool,
     const R: usize,
 >(
     n: usize,
     mut weights: [*const u8; R],
     scales: [*const f32; R],
-    mut quants: [*const u8; TILE_TOKENS],
-    row_scales: [&[f32]; TILE_TOKENS],
-    offset: impl Fn(usize, usize) -> i32,
+    rows: &[Token; TILE_TOKENS],
 ) -> Sums<D::Float, R> {
+    let mut quants = [std::ptr::null(); TILE_TOKENS];
+    for t in 0..TILE_TOKENS {
+        quants[t] = rows[t].numbers;
+    }
     let mut total = [[D::floats(0.0); TILE_TOKENS]; R];
     for block in 0..n {
         let mut sums = [[D::ints(0); TILE_TOKENS]; R];
         let mut a = [0.0; TILE_TOKENS];
         for t in 0..TILE_TOKENS {
-            let offset = D::ints(offset(block, t));
-            for r in 0..R {
-                sums[r][t] = offset;
+            // SAFETY: by the contract, a scale and a sum of each token for each block.
+            unsafe {
+                a[t] = number(rows[t].scales, block);
+                if WITH_SUMS {
+                    let sum = D::ints(number(rows[t].sums, block));
+                    for r in 0..R {
+                        sums[r][t] = sum;
+                    }
+                }
             }
-            a[t] = row_scales[t][block];
         }
         // SAFETY: by the contract, so many steps and a scale of each row for each block.
         unsafe {
@@ -223,16 +244,20 @@ unsafe fn scale<D: Dot, const R: usize>(
 pub(super) unsafe fn in_parts<D: Dot, P: Product<D, Sum = D::Float>, const R: usize>(
     n: usize,
     mut weights: [*const u8; R],
-    mut rows: [*const u8; TILE_TOKENS],
+    rows: &[Token; TILE_TOKENS],
 ) -> Sums<D::Float, R> {
     /// Steps of a partial sum.
     const PART: usize = 256;
+    let mut numbers = [std::ptr::null(); TILE_TOKENS];
+    for t in 0..TILE_TOKENS {
+        numbers[t] = rows[t].numbers;
+    }
     let mut total = [[D::floats(0.0); TILE_TOKENS]; R];
     for start in (0..n).step_by(PART) {
         let mut sums = [[D::floats(0.0); TILE_TOKENS]; R];
         // SAFETY: by the contract.
         unsafe {
-            steps::<D, P, R>(PART.min(n - start), &mut weights, &mut rows, &mut sums);
+            steps::<D, P, R>(PART.min(n - start), &mut weights, &mut numbers, &mut sums);
         }
         for r in 0..R {
             for t in 0..TILE_TOKENS {

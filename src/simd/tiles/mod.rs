@@ -17,6 +17,7 @@
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod absent;
+mod columns;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod dot;
 #[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -27,6 +28,7 @@ mod kernels;
 mod neon;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod products;
+mod tokens;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -40,6 +42,8 @@ use neon as arch;
 use x86 as arch;
 
 use arch::Set;
+pub use columns::Columns;
+pub use tokens::Tokens;
 
 /// Weight rows in a panel.
 pub const PANEL_ROWS: usize = 16;
@@ -147,17 +151,6 @@ pub struct LevelsPanels<'a> {
     pub d_min: &'a [f32],
 }
 
-/// Rows of i8 activations with a scale for each superblock and the sum of each sub-block.
-#[derive(Debug, Clone, Copy)]
-pub struct LevelsRow<'a> {
-    /// `[k]`, -127 to 127.
-    pub quants: &'a [i8],
-    /// `[superblock]`
-    pub scales: &'a [f32],
-    /// `[sub-block]`
-    pub sums: &'a [i16],
-}
-
 /// Panels of weights with a scale for each 32, one after the other: weight = `d number` for i16,
 /// `d (byte - offset)` for bytes, which are signed where [`BYTE_OFFSET`] is 0.
 #[derive(Debug, Clone, Copy)]
@@ -166,26 +159,6 @@ pub struct BlockPanels<'a, T> {
     pub weights: &'a [T],
     /// `[panel][k / 32][16]`
     pub d: &'a [f32],
-}
-
-/// Rows of i8 activations with a scale for each 32.
-#[derive(Debug, Clone, Copy)]
-pub struct BytesRow<'a> {
-    /// `[k]`, -127 to 127.
-    pub quants: &'a [i8],
-    /// `[k / 32]`
-    pub scales: &'a [f32],
-    /// `[k / 32]`: what [`BYTE_OFFSET`] comes to, minus it times the sum of the quants.
-    pub offsets: &'a [i32],
-}
-
-/// Rows of i16 activations with a scale for each 32.
-#[derive(Debug, Clone, Copy)]
-pub struct WideRow<'a> {
-    /// `[k]`
-    pub quants: &'a [i16],
-    /// `[k / 32]`
-    pub scales: &'a [f32],
 }
 
 /// A processor with AVX2, FMA and F16C, or with NEON's products of bytes, and what it has beyond. A

@@ -1,4 +1,4 @@
-//! Checks the shapes of panels and rows, and runs the kernels over all panels.
+//! Checks the shapes of panels and rows, and runs the kernels over all of them.
 
 use std::marker::PhantomData;
 
@@ -8,17 +8,20 @@ use super::dot::{self, Dot, Product, STEP_BYTES};
 use super::kernels::{self, Sums, Superblocks};
 use super::LevelsShape::{Block16Levels32, Block16Levels64, Block32Levels16, Block32Levels32};
 use super::{
-    BlockPanels, BytesRow, LevelsPanels, LevelsRow, LevelsShape, TileMachine, WideRow, PANEL_ROWS,
-    SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
+    BlockPanels, Columns, LevelsPanels, LevelsShape, TileMachine, Tokens, PANEL_ROWS, SUPERBLOCK,
+    TILE_TOKENS, WIDE_BLOCK,
 };
+
+// No closures here and in the kernels: one that has the features of the function around it is not
+// compiled into the library's loops, which have not.
 
 /// Sums over panels and four tokens, in pieces that registers of `D` hold.
 pub(super) trait Work<D: Dot> {
-    /// Sums of `R` registers of rows.
+    /// Sums of `R` registers of rows with the tokens of tile `tile`.
     ///
     /// # Safety
-    /// The processor has what `D` needs, and all rows are there.
-    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R>;
+    /// The processor has what `D` needs, and all rows and tokens are there.
+    unsafe fn tile<const R: usize>(&self, at: [Place; R], tile: usize) -> Sums<D::Float, R>;
 }
 
 /// The rows of a register, from `row` of a panel on.
@@ -28,24 +31,25 @@ pub(super) struct Place {
     pub(super) row: usize,
 }
 
-/// Does `work`, `R` registers at a time and what is left one by one, into `sums`
-/// `[token][panel][row]`.
+/// Does `work` for all tiles, `R` registers at a time and what is left one by one.
 ///
 /// # Safety
-/// The caller has the features that `D` needs; there are as many panels as `sums` has room for.
+/// The caller has the features that `D` needs; there are as many panels and tokens as `out` says.
 #[inline(always)]
-pub(super) unsafe fn run<D: Dot, W: Work<D>, const R: usize>(work: W, sums: &mut [f32]) {
-    let n_registers = sums.len() / (TILE_TOKENS * D::LANES);
-    let mut first = 0;
-    // SAFETY: by the contract; `some` stays inside of the sums.
-    unsafe {
-        while first + R <= n_registers {
-            some::<D, W, R>(&work, first, sums);
-            first += R;
-        }
-        while first < n_registers {
-            some::<D, W, 1>(&work, first, sums);
-            first += 1;
+pub(super) unsafe fn run<D: Dot, W: Work<D>, const R: usize>(work: &W, out: &mut Columns<'_>) {
+    let n_registers = n_panels(out) * (PANEL_ROWS / D::LANES);
+    for tile in 0..out.n_tokens() / TILE_TOKENS {
+        let mut first = 0;
+        // SAFETY: by the contract; `some` stays inside of the panels.
+        unsafe {
+            while first + R <= n_registers {
+                some::<D, W, R>(work, tile, first, out);
+                first += R;
+            }
+            while first < n_registers {
+                some::<D, W, 1>(work, tile, first, out);
+                first += 1;
+            }
         }
     }
 }
@@ -53,28 +57,57 @@ pub(super) unsafe fn run<D: Dot, W: Work<D>, const R: usize>(work: W, sums: &mut
 /// # Safety
 /// As for [`run`]; there are `R` registers of rows from `first` on.
 #[inline(always)]
-unsafe fn some<D: Dot, W: Work<D>, const R: usize>(work: &W, first: usize, sums: &mut [f32]) {
+unsafe fn some<D: Dot, W: Work<D>, const R: usize>(
+    work: &W,
+    tile: usize,
+    first: usize,
+    out: &mut Columns<'_>,
+) {
     let mut at = [Place { panel: 0, row: 0 }; R];
     for (r, at) in at.iter_mut().enumerate() {
         let row = (first + r) * D::LANES;
         *at = Place { panel: row / PANEL_ROWS, row: row % PANEL_ROWS };
     }
     // SAFETY: by the contract.
-    let tile = unsafe { work.tile::<R>(at) };
-    let n_rows = sums.len() / TILE_TOKENS;
-    for (r, tile) in tile.iter().enumerate() {
-        for (t, &sum) in tile.iter().enumerate() {
-            let sums = &mut sums[t * n_rows + (first + r) * D::LANES..][..D::LANES];
-            // SAFETY: the slice has as many values as the register.
-            unsafe { D::store(sums.as_mut_ptr(), sum) };
+    let sums = unsafe { work.tile::<R>(at, tile) };
+    for (r, sums) in sums.iter().enumerate() {
+        for (t, &sum) in sums.iter().enumerate() {
+            // SAFETY: by the contract.
+            unsafe { put::<D>(sum, tile * TILE_TOKENS + t, (first + r) * D::LANES, out) };
         }
     }
 }
 
-/// Number of panels, if `sums` is a whole number of tiles.
-fn n_panels(sums: &[f32]) -> usize {
-    assert!(sums.len().is_multiple_of(TILE_TOKENS * PANEL_ROWS), "{} sums", sums.len());
-    sums.len() / (TILE_TOKENS * PANEL_ROWS)
+/// Stores what `out` has columns for, or adds it.
+///
+/// # Safety
+/// The caller has the features that `D` needs; `out` has such a token.
+#[inline(always)]
+unsafe fn put<D: Dot>(sum: D::Float, token: usize, column: usize, out: &mut Columns<'_>) {
+    let (add, width) = (out.add(), out.width());
+    if column + D::LANES <= width {
+        // SAFETY: as many columns are there as the register has values.
+        unsafe {
+            let to = out.at(token, column);
+            D::store(to, if add { D::add(D::load_floats(to), sum) } else { sum });
+        }
+    } else if column < width {
+        let mut values = [0.0; PANEL_ROWS];
+        // SAFETY: a register has no more values than a panel has rows; those that are read are
+        // columns of `out`.
+        unsafe {
+            D::store(values.as_mut_ptr(), sum);
+            for (i, &value) in values.iter().enumerate().take(width - column) {
+                let to = out.at(token, column + i);
+                to.write(if add { to.read() + value } else { value });
+            }
+        }
+    }
+}
+
+/// Number of panels whose rows the columns are.
+fn n_panels(out: &Columns<'_>) -> usize {
+    out.width().div_ceil(PANEL_ROWS)
 }
 
 /// [`TileMachine::levels`]. Lengths are checked.
@@ -82,27 +115,24 @@ pub(super) struct Levels<'a> {
     shape: LevelsShape,
     n: usize,
     panels: LevelsPanels<'a>,
-    rows: [LevelsRow<'a>; TILE_TOKENS],
+    tokens: Tokens<'a>,
 }
 
 impl<'a> Levels<'a> {
     pub(super) fn new(
         shape: LevelsShape,
         panels: LevelsPanels<'a>,
-        rows: [LevelsRow<'a>; TILE_TOKENS],
-        sums: &[f32],
+        tokens: Tokens<'a>,
+        n: usize,
+        out: &Columns<'_>,
     ) -> Self {
-        let n = rows[0].scales.len();
-        let (all, n_blocks) = (n_panels(sums) * n * PANEL_ROWS, SUPERBLOCK / shape.block());
+        let (all, n_blocks) = (n_panels(out) * n * PANEL_ROWS, SUPERBLOCK / shape.block());
         assert!(panels.levels.len() == all * SUPERBLOCK);
         assert!(panels.scales.len() == all * n_blocks * 2);
         assert!(panels.mins.len() == all * n_blocks);
         assert!(panels.d.len() == all && panels.d_min.len() == all);
-        for row in rows {
-            assert!(row.quants.len() == n * SUPERBLOCK && row.scales.len() == n);
-            assert!(row.sums.len() == n * n_blocks);
-        }
-        Self { shape, n, panels, rows }
+        tokens.check(out.n_tokens(), n * SUPERBLOCK, n * 4, n * n_blocks * 2);
+        Self { shape, n, panels, tokens }
     }
 
     /// Where the superblocks of a register begin.
@@ -122,117 +152,70 @@ impl<'a> Levels<'a> {
 
 impl<D: Dot> Work<D> for Levels<'_> {
     #[inline(always)]
-    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
-        let panels = at.map(|at| self.superblocks(at));
+    unsafe fn tile<const R: usize>(&self, at: [Place; R], tile: usize) -> Sums<D::Float, R> {
+        let mut panels = [self.superblocks(at[0]); R];
+        for r in 1..R {
+            panels[r] = self.superblocks(at[r]);
+        }
         // SAFETY: by the contract; the lengths were checked.
         unsafe {
+            let rows = self.tokens.tile(tile);
             match self.shape {
-                Block32Levels16 => D::levels::<32, 8, R>(self.n, panels, &self.rows),
-                Block32Levels32 => D::levels::<32, 4, R>(self.n, panels, &self.rows),
-                Block16Levels32 => D::levels::<16, 4, R>(self.n, panels, &self.rows),
-                Block16Levels64 => D::levels::<16, 2, R>(self.n, panels, &self.rows),
+                Block32Levels16 => D::levels::<32, 8, R>(self.n, panels, &rows),
+                Block32Levels32 => D::levels::<32, 4, R>(self.n, panels, &rows),
+                Block16Levels32 => D::levels::<16, 4, R>(self.n, panels, &rows),
+                Block16Levels64 => D::levels::<16, 2, R>(self.n, panels, &rows),
             }
         }
     }
 }
 
-impl<'a, T> BlockPanels<'a, T> {
-    /// Panics unless these are panels of `n` blocks, as many as `sums` has room for.
-    fn check(&self, n: usize, sums: &[f32]) {
-        let all = n_panels(sums) * n * PANEL_ROWS;
-        assert!(self.d.len() == all && self.weights.len() == all * WIDE_BLOCK);
-    }
-
-    /// Where weights and scales of `n` blocks of a register begin.
-    #[inline(always)]
-    fn starts(&self, n: usize, at: Place) -> (*const u8, *const f32) {
-        let per_step = STEP_BYTES / size_of::<T>();
-        let weights = at.panel * n * PANEL_ROWS * WIDE_BLOCK + at.row * per_step;
-        let d = at.panel * n * PANEL_ROWS + at.row;
-        (self.weights[weights..].as_ptr().cast(), self.d[d..].as_ptr())
-    }
-}
-
-/// [`TileMachine::bytes`]. Lengths are checked.
-pub(super) struct Bytes<'a> {
+/// [`TileMachine::bytes`], with sums, and [`TileMachine::wide`], without: blocks of `STEPS` steps of
+/// product `P`. Lengths are checked.
+pub(super) struct Blocks<'a, P, const STEPS: usize, const WITH_SUMS: bool> {
     n: usize,
-    panels: BlockPanels<'a, u8>,
-    rows: [BytesRow<'a>; TILE_TOKENS],
+    weights: &'a [u8],
+    d: &'a [f32],
+    tokens: Tokens<'a>,
+    product: PhantomData<P>,
 }
 
-impl<'a> Bytes<'a> {
-    pub(super) fn new(
-        panels: BlockPanels<'a, u8>,
-        rows: [BytesRow<'a>; TILE_TOKENS],
-        sums: &[f32],
+pub(super) type Bytes<'a> = Blocks<'a, dot::Bytes, { WIDE_BLOCK / 4 }, true>;
+pub(super) type Wide<'a> = Blocks<'a, dot::Wide, { WIDE_BLOCK / 2 }, false>;
+
+impl<'a, P, const STEPS: usize, const WITH_SUMS: bool> Blocks<'a, P, STEPS, WITH_SUMS> {
+    pub(super) fn new<T: NoUninit>(
+        panels: BlockPanels<'a, T>,
+        tokens: Tokens<'a>,
+        n: usize,
+        out: &Columns<'_>,
     ) -> Self {
-        let n = rows[0].scales.len();
-        panels.check(n, sums);
-        for row in rows {
-            assert!(row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n);
-            assert!(row.offsets.len() == n);
-        }
-        Self { n, panels, rows }
+        let (all, weights) = (n_panels(out) * n * PANEL_ROWS, cast_slice(panels.weights));
+        assert!(panels.d.len() == all && weights.len() == all * STEPS * STEP_BYTES);
+        let sums = if WITH_SUMS { n * 4 } else { 0 };
+        tokens.check(out.n_tokens(), n * STEPS * STEP_BYTES, n * 4, sums);
+        Self { n, weights, d: panels.d, tokens, product: PhantomData }
     }
 }
 
-impl<D: Dot> Work<D> for Bytes<'_> {
+impl<D, P, const STEPS: usize, const WITH_SUMS: bool> Work<D> for Blocks<'_, P, STEPS, WITH_SUMS>
+where
+    D: Dot,
+    P: Product<D, Sum = D::Int>,
+{
     #[inline(always)]
-    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
-        let starts = at.map(|at| self.panels.starts(self.n, at));
-        let (weights, d) = (starts.map(|start| start.0), starts.map(|start| start.1));
+    unsafe fn tile<const R: usize>(&self, at: [Place; R], tile: usize) -> Sums<D::Float, R> {
+        let mut weights = [self.weights.as_ptr(); R];
+        let mut d = [self.d.as_ptr(); R];
+        for r in 0..R {
+            let first = at[r].panel * self.n * PANEL_ROWS;
+            weights[r] = self.weights[(first * STEPS + at[r].row) * STEP_BYTES..].as_ptr();
+            d[r] = self.d[first + at[r].row..].as_ptr();
+        }
         // SAFETY: by the contract; the lengths were checked.
         unsafe {
-            kernels::blocks::<D, dot::Bytes, { WIDE_BLOCK / 4 }, R>(
-                self.n,
-                weights,
-                d,
-                self.rows.map(|row| row.quants.as_ptr().cast()),
-                self.rows.map(|row| row.scales),
-                // What was added to every weight comes to so much.
-                |block, t| self.rows[t].offsets[block],
-            )
-        }
-    }
-}
-
-/// [`TileMachine::wide`]. Lengths are checked.
-pub(super) struct Wide<'a> {
-    n: usize,
-    panels: BlockPanels<'a, i16>,
-    rows: [WideRow<'a>; TILE_TOKENS],
-}
-
-impl<'a> Wide<'a> {
-    pub(super) fn new(
-        panels: BlockPanels<'a, i16>,
-        rows: [WideRow<'a>; TILE_TOKENS],
-        sums: &[f32],
-    ) -> Self {
-        let n = rows[0].scales.len();
-        panels.check(n, sums);
-        for row in rows {
-            assert!(row.quants.len() == n * WIDE_BLOCK && row.scales.len() == n);
-        }
-        Self { n, panels, rows }
-    }
-}
-
-impl<D: Dot> Work<D> for Wide<'_> {
-    #[inline(always)]
-    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
-        let starts = at.map(|at| self.panels.starts(self.n, at));
-        let (weights, d) = (starts.map(|start| start.0), starts.map(|start| start.1));
-        // SAFETY: by the contract; the lengths were checked.
-        unsafe {
-            kernels::blocks::<D, dot::Wide, { WIDE_BLOCK / 2 }, R>(
-                self.n,
-                weights,
-                d,
-                self.rows.map(|row| row.quants.as_ptr().cast()),
-                self.rows.map(|row| row.scales),
-                |_, _| 0,
-            )
+            let rows = self.tokens.tile(tile);
+            kernels::blocks::<D, P, STEPS, WITH_SUMS, R>(self.n, weights, d, &rows)
         }
     }
 }
@@ -242,7 +225,7 @@ impl<D: Dot> Work<D> for Wide<'_> {
 pub(super) struct Steps<'a, P> {
     n: usize,
     panels: &'a [u8],
-    rows: [&'a [u8]; TILE_TOKENS],
+    tokens: Tokens<'a>,
     product: PhantomData<P>,
 }
 
@@ -252,66 +235,76 @@ pub(super) type Pairs<'a> = Steps<'a, dot::Pairs>;
 impl<'a, P> Steps<'a, P> {
     pub(super) fn new<T: NoUninit>(
         panels: &'a [T],
-        rows: [&'a [T]; TILE_TOKENS],
-        sums: &[f32],
+        tokens: Tokens<'a>,
+        n: usize,
+        out: &Columns<'_>,
     ) -> Self {
-        let (panels, rows) = (cast_slice(panels), rows.map(cast_slice::<T, u8>));
-        let n = rows[0].len() / STEP_BYTES;
-        assert!(rows.iter().all(|row| row.len() == n * STEP_BYTES));
-        assert!(panels.len() == n_panels(sums) * n * PANEL_ROWS * STEP_BYTES);
-        Self { n, panels, rows, product: PhantomData }
+        let panels = cast_slice(panels);
+        assert!(panels.len() == n_panels(out) * n * PANEL_ROWS * STEP_BYTES);
+        tokens.check(out.n_tokens(), n * STEP_BYTES, 0, 0);
+        Self { n, panels, tokens, product: PhantomData }
     }
 }
 
 impl<D: Dot, P: Product<D, Sum = D::Float>> Work<D> for Steps<'_, P> {
     #[inline(always)]
-    unsafe fn tile<const R: usize>(&self, at: [Place; R]) -> Sums<D::Float, R> {
-        let start = |at: Place| (at.panel * self.n * PANEL_ROWS + at.row) * STEP_BYTES;
-        let weights = at.map(|at| self.panels[start(at)..].as_ptr());
-        let rows = self.rows.map(<[u8]>::as_ptr);
+    unsafe fn tile<const R: usize>(&self, at: [Place; R], tile: usize) -> Sums<D::Float, R> {
+        let mut weights = [self.panels.as_ptr(); R];
+        for r in 0..R {
+            let start = (at[r].panel * self.n * PANEL_ROWS + at[r].row) * STEP_BYTES;
+            weights[r] = self.panels[start..].as_ptr();
+        }
         // SAFETY: by the contract; the lengths were checked.
-        unsafe { kernels::in_parts::<D, P, R>(self.n, weights, rows) }
+        unsafe { kernels::in_parts::<D, P, R>(self.n, weights, &self.tokens.tile(tile)) }
     }
 }
 
+/// Sums of the rows of panels, which lie one after the other, with all of `tokens`, into `out`. All
+/// panic unless panels and tokens are as long as `n` and `out` say.
 impl TileMachine {
-    /// Sums over each of `panels` and four rows of activations, into `sums`
-    /// `[token][panel][row]`. Panics unless all have the same number of superblocks.
+    /// `n` superblocks.
     pub fn levels(
         self,
         shape: LevelsShape,
-        panels: LevelsPanels,
-        rows: [LevelsRow; TILE_TOKENS],
-        sums: &mut [f32],
+        panels: LevelsPanels<'_>,
+        tokens: Tokens<'_>,
+        n: usize,
+        mut out: Columns<'_>,
     ) {
-        self.0.run(Levels::new(shape, panels, rows, sums), sums);
+        self.0.run(&Levels::new(shape, panels, tokens, n, &out), &mut out);
     }
 
-    /// Sums over each of `panels` and four rows of i8 activations, into `sums`
-    /// `[token][panel][row]`. Panics unless all have the same number of blocks, and where there
-    /// [are no such products](Self::has_bytes).
-    pub fn bytes(self, panels: BlockPanels<u8>, rows: [BytesRow; TILE_TOKENS], sums: &mut [f32]) {
+    /// `n` blocks. Panics where there [are no such products](Self::has_bytes).
+    pub fn bytes(
+        self,
+        panels: BlockPanels<'_, u8>,
+        tokens: Tokens<'_>,
+        n: usize,
+        mut out: Columns<'_>,
+    ) {
         assert!(self.has_bytes(), "products of bytes on {self}");
-        self.0.run(Bytes::new(panels, rows, sums), sums);
+        self.0.run(&Bytes::new(panels, tokens, n, &out), &mut out);
     }
 
-    /// Sums over each of `panels` and four rows of i16 activations, into `sums`
-    /// `[token][panel][row]`; wrong where magnitudes are beyond `WIDE_LIMIT`.
-    /// Panics unless all have the same number of blocks.
-    pub fn wide(self, panels: BlockPanels<i16>, rows: [WideRow; TILE_TOKENS], sums: &mut [f32]) {
-        self.0.run(Wide::new(panels, rows, sums), sums);
+    /// `n` blocks; wrong where magnitudes are beyond `WIDE_LIMIT`.
+    pub fn wide(
+        self,
+        panels: BlockPanels<'_, i16>,
+        tokens: Tokens<'_>,
+        n: usize,
+        mut out: Columns<'_>,
+    ) {
+        self.0.run(&Wide::new(panels, tokens, n, &out), &mut out);
     }
 
-    /// Sums over each of the panels `[panel][k / 2][16][2]` of BF16 and four rows of BF16
-    /// activations, into `sums` `[token][panel][row]`. Panics unless all have the same length, an
-    /// even one, and where there [are no such products](Self::has_pairs).
-    pub fn pairs(self, panels: &[u16], rows: [&[u16]; TILE_TOKENS], sums: &mut [f32]) {
-        self.0.run_pairs(Pairs::new(panels, rows, sums), sums);
+    /// `n` pairs of BF16 in panels `[panel][n][16][2]`. Panics where there
+    /// [are no such products](Self::has_pairs).
+    pub fn pairs(self, panels: &[u16], tokens: Tokens<'_>, n: usize, mut out: Columns<'_>) {
+        self.0.run_pairs(&Pairs::new(panels, tokens, n, &out), &mut out);
     }
 
-    /// Sums over each of the float panels `[panel][k][16]` and four rows of activations, into
-    /// `sums` `[token][panel][row]`. Panics unless all have the same length.
-    pub fn floats(self, panels: &[f32], rows: [&[f32]; TILE_TOKENS], sums: &mut [f32]) {
-        self.0.run(Floats::new(panels, rows, sums), sums);
+    /// `n` floats in panels `[panel][n][16]`.
+    pub fn floats(self, panels: &[f32], tokens: Tokens<'_>, n: usize, mut out: Columns<'_>) {
+        self.0.run(&Floats::new(panels, tokens, n, &out), &mut out);
     }
 }

@@ -8,6 +8,7 @@ mod unpack;
 use std::arch::is_aarch64_feature_detected;
 
 use super::products::{run, Work};
+use super::Columns;
 use registers::Quad;
 
 /// `sdot` takes weights as signed bytes.
@@ -52,16 +53,16 @@ impl Set {
     }
 
     /// Does `work`.
-    pub(super) fn run(self, work: impl Work<Quad>, sums: &mut [f32]) {
+    pub(super) fn run(self, work: &impl Work<Quad>, out: &mut Columns<'_>) {
         // SAFETY: the set says what the processor has.
-        unsafe { dot(work, sums) }
+        unsafe { dot(work, out) }
     }
 
     /// Does `work` that needs products of BF16. Panics where there are none.
-    pub(super) fn run_pairs(self, work: impl Work<Quad>, sums: &mut [f32]) {
+    pub(super) fn run_pairs(self, work: &impl Work<Quad>, out: &mut Columns<'_>) {
         assert!(self.has_pairs(), "products of BF16 on {}", self.name());
         // SAFETY: asserted.
-        unsafe { bf16(work, sums) }
+        unsafe { bf16(work, out) }
     }
 }
 
@@ -72,15 +73,15 @@ const AT_ONCE: usize = 4;
 /// # Safety
 /// NEON with products of bytes.
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn dot(work: impl Work<Quad>, sums: &mut [f32]) {
+unsafe fn dot(work: &impl Work<Quad>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<Quad, _, AT_ONCE>(work, sums) }
+    unsafe { run::<Quad, _, AT_ONCE>(work, out) }
 }
 
 /// # Safety
 /// NEON with products of BF16.
 #[target_feature(enable = "neon,bf16")]
-unsafe fn bf16(work: impl Work<Quad>, sums: &mut [f32]) {
+unsafe fn bf16(work: &impl Work<Quad>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<Quad, _, AT_ONCE>(work, sums) }
+    unsafe { run::<Quad, _, AT_ONCE>(work, out) }
 }

@@ -7,7 +7,8 @@
 use std::arch::x86_64::*;
 
 use crate::simd::tiles::kernels::Superblocks;
-use crate::simd::tiles::{LevelsRow, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS};
+use crate::simd::tiles::tokens::Token;
+use crate::simd::tiles::{PANEL_ROWS, SUPERBLOCK, TILE_TOKENS};
 
 type Registers<T> = [[T; 2]; TILE_TOKENS];
 
@@ -22,11 +23,11 @@ type Registers<T> = [[T; 2]; TILE_TOKENS];
 pub(super) unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
     n: usize,
     panel: Superblocks,
-    rows: &[LevelsRow; TILE_TOKENS],
+    rows: &[Token; TILE_TOKENS],
 ) -> Registers<__m256> {
     let n_blocks = SUPERBLOCK / BLOCK;
     let Superblocks { levels: mut weights, mut scales, mut mins, d, d_min } = panel;
-    let quants = rows.map(|row| row.quants.as_ptr());
+    let quants = rows.map(|row| row.numbers);
     let mut total = [[_mm256_setzero_ps(); 2]; TILE_TOKENS];
     for superblock in 0..n {
         let mut sums = [[_mm256_setzero_si256(); 2]; TILE_TOKENS];
@@ -67,7 +68,7 @@ pub(super) unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
             for t in 0..TILE_TOKENS {
                 let at = superblock * n_blocks + 2 * pair;
                 // SAFETY: two sums, of 16 bits each, from `at` on.
-                let a = unsafe { broadcast(rows[t].sums.as_ptr().add(at)) };
+                let a = unsafe { broadcast(rows[t].sums.add(2 * at)) };
                 for i in 0..2 {
                     let product = _mm256_madd_epi16(min[i], a);
                     min_sums[t][i] = _mm256_add_epi32(min_sums[t][i], product);
@@ -80,7 +81,9 @@ pub(super) unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
             (load_floats(d.add(at)), load_floats(d_min.add(at)))
         };
         for t in 0..TILE_TOKENS {
-            let a = _mm256_set1_ps(rows[t].scales[superblock]);
+            // SAFETY: a scale for each superblock.
+            let a = unsafe { rows[t].scales.cast::<f32>().add(superblock).read_unaligned() };
+            let a = _mm256_set1_ps(a);
             for i in 0..2 {
                 let sum = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[t][i]), d[i]);
                 let sum = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(min_sums[t][i]), d_min[i], sum);
@@ -137,7 +140,7 @@ unsafe fn load_floats(from: *const f32) -> [__m256; 2] {
 /// Four bytes can be read.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn broadcast<T>(from: *const T) -> __m256i {
+unsafe fn broadcast(from: *const u8) -> __m256i {
     // SAFETY: by the contract.
     _mm256_set1_epi32(unsafe { from.cast::<i32>().read_unaligned() })
 }

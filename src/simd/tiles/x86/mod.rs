@@ -8,6 +8,7 @@ mod ymm;
 mod zmm;
 
 use super::products::{run, Work};
+use super::Columns;
 use ymm::{Ymm, YmmVnni};
 use zmm::Zmm;
 
@@ -70,39 +71,43 @@ impl Set {
     }
 
     /// Does `work` on this set's registers.
-    pub(super) fn run(self, work: impl Work<Ymm> + Work<YmmVnni> + Work<Zmm>, sums: &mut [f32]) {
+    pub(super) fn run(
+        self,
+        work: &(impl Work<Ymm> + Work<YmmVnni> + Work<Zmm>),
+        out: &mut Columns<'_>,
+    ) {
         // SAFETY: the set says what the processor has.
         unsafe {
             match self {
-                Self::Avx2 => avx2(work, sums),
-                Self::AvxVnni => avx_vnni(work, sums),
-                Self::Avx512Vnni | Self::Avx512Bf16 => avx512_vnni(work, sums),
+                Self::Avx2 => avx2(work, out),
+                Self::AvxVnni => avx_vnni(work, out),
+                Self::Avx512Vnni | Self::Avx512Bf16 => avx512_vnni(work, out),
             }
         }
     }
 
     /// Does `work` that needs products of BF16. Panics where there are none.
-    pub(super) fn run_pairs(self, work: impl Work<Zmm>, sums: &mut [f32]) {
+    pub(super) fn run_pairs(self, work: &impl Work<Zmm>, out: &mut Columns<'_>) {
         assert!(self.has_pairs(), "products of BF16 on {}", self.name());
         // SAFETY: asserted.
-        unsafe { avx512_bf16(work, sums) }
+        unsafe { avx512_bf16(work, out) }
     }
 }
 
 /// # Safety
 /// AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(work: impl Work<Ymm>, sums: &mut [f32]) {
+unsafe fn avx2(work: &impl Work<Ymm>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<Ymm, _, 2>(work, sums) }
+    unsafe { run::<Ymm, _, 2>(work, out) }
 }
 
 /// # Safety
 /// AVX-VNNI, AVX2 and FMA.
 #[target_feature(enable = "avx2,fma,avxvnni")]
-unsafe fn avx_vnni(work: impl Work<YmmVnni>, sums: &mut [f32]) {
+unsafe fn avx_vnni(work: &impl Work<YmmVnni>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<YmmVnni, _, 2>(work, sums) }
+    unsafe { run::<YmmVnni, _, 2>(work, out) }
 }
 
 /// Two panels at a time, because otherwise more operands are loaded than there are products.
@@ -110,15 +115,15 @@ unsafe fn avx_vnni(work: impl Work<YmmVnni>, sums: &mut [f32]) {
 /// # Safety
 /// AVX-512 with VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn avx512_vnni(work: impl Work<Zmm>, sums: &mut [f32]) {
+unsafe fn avx512_vnni(work: &impl Work<Zmm>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<Zmm, _, 2>(work, sums) }
+    unsafe { run::<Zmm, _, 2>(work, out) }
 }
 
 /// # Safety
 /// AVX-512 with products of BF16.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn avx512_bf16(work: impl Work<Zmm>, sums: &mut [f32]) {
+unsafe fn avx512_bf16(work: &impl Work<Zmm>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<Zmm, _, 2>(work, sums) }
+    unsafe { run::<Zmm, _, 2>(work, out) }
 }

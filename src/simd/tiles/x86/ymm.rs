@@ -6,7 +6,8 @@ use std::arch::x86_64::*;
 use super::avx2;
 use crate::simd::tiles::dot::{memory, registers, Dot};
 use crate::simd::tiles::kernels::{Sums, Superblocks};
-use crate::simd::tiles::{LevelsRow, TILE_TOKENS};
+use crate::simd::tiles::tokens::Token;
+use crate::simd::tiles::TILE_TOKENS;
 
 /// AVX2 and FMA. There are no sums of four products of bytes.
 #[derive(Clone, Copy)]
@@ -59,7 +60,7 @@ macro_rules! dot {
                 unsafe fn $levels<const BLOCK: usize, const FLUSH: usize, const R: usize>(
                     n: usize,
                     panels: [Superblocks; R],
-                    rows: &[LevelsRow; TILE_TOKENS],
+                    rows: &[Token; TILE_TOKENS],
                 ) -> Sums<__m256, R> {
                     assert_eq!(R, 2, "registers of a panel");
                     // SAFETY: by the contract, and as the head of `dot.rs` says: the second

@@ -1,0 +1,68 @@
+//! Rows of prepared activations.
+
+use super::TILE_TOKENS;
+
+/// Rows of activations, a multiple of [`TILE_TOKENS`], at equal distances, and where in each row
+/// its parts begin, in bytes:
+///
+/// | panels | numbers | scales | sums |
+/// |---|---|---|---|
+/// | levels | i8 `[k]`, -127 to 127 | f32 `[superblock]` | i16 `[sub-block]`, of the numbers |
+/// | bytes | i8 `[k]`, -127 to 127 | f32 `[k / 32]` | i32 `[k / 32]`: see below |
+/// | wide | i16 `[k]` | f32 `[k / 32]` | |
+/// | pairs | bf16 `[k]` | | |
+/// | float | f32 `[k]` | | |
+///
+/// The sums of bytes are what [`BYTE_OFFSET`](super::BYTE_OFFSET) comes to: minus it, times the sum
+/// of the numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Tokens<'a> {
+    /// All rows.
+    pub bytes: &'a [u8],
+    /// Bytes from the beginning of a row to that of the next.
+    pub stride: usize,
+    /// Where the numbers begin.
+    pub numbers: usize,
+    /// Where the scales begin.
+    pub scales: usize,
+    /// Where the sums begin.
+    pub sums: usize,
+}
+
+/// Where the parts of a row lie.
+#[derive(Clone, Copy)]
+pub(super) struct Token {
+    pub(super) numbers: *const u8,
+    pub(super) scales: *const u8,
+    pub(super) sums: *const u8,
+}
+
+impl Tokens<'_> {
+    /// Panics unless there are `n` rows, with so many bytes of numbers, scales and sums.
+    pub(super) fn check(&self, n: usize, numbers: usize, scales: usize, sums: usize) {
+        assert!(n.is_multiple_of(TILE_TOKENS), "{n} tokens");
+        assert_eq!(self.bytes.len(), n * self.stride, "bytes of {n} tokens");
+        let parts = [(self.numbers, numbers), (self.scales, scales), (self.sums, sums)];
+        assert!(parts.iter().all(|(start, len)| start + len <= self.stride), "{parts:?}");
+    }
+
+    /// The rows of tile `tile`.
+    ///
+    /// # Safety
+    /// There are so many.
+    #[inline(always)]
+    pub(super) unsafe fn tile(&self, tile: usize) -> [Token; TILE_TOKENS] {
+        let null = std::ptr::null();
+        let mut rows = [Token { numbers: null, scales: null, sums: null }; TILE_TOKENS];
+        for (t, row) in rows.iter_mut().enumerate() {
+            // SAFETY: by the contract; the parts begin inside of their row, as `check` saw.
+            unsafe {
+                let start = self.bytes.as_ptr().add((tile * TILE_TOKENS + t) * self.stride);
+                row.numbers = start.add(self.numbers);
+                row.scales = start.add(self.scales);
+                row.sums = start.add(self.sums);
+            }
+        }
+        rows
+    }
+}
