@@ -6,9 +6,7 @@ use half::{bf16, f16};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rwkvq::ggml::{self, TensorType};
-use rwkvq::matmul::{
-    multiply, Activations, Columns, Format, Machine, Matrix, Scratch, BYTE_OFFSET,
-};
+use rwkvq::matmul::{multiply, Activations, Columns, Format, Machine, Matrix, Scratch};
 
 fn tensor_type(format: Format) -> TensorType {
     match format {
@@ -251,7 +249,7 @@ fn activations_become_bytes_with_a_scale_for_each_block() {
             assert!((worth - value).abs() <= 1e-6 * value.abs(), "block {i}: {worth} {value}");
         }
         let sum: i32 = quants.iter().map(|&quant| i32::from(quant)).sum();
-        assert_eq!(offsets[i], -i32::from(BYTE_OFFSET) * sum, "block {i}");
+        assert_eq!(offsets[i], -i32::from(machine.byte_offset()) * sum, "block {i}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Machine;
-use crate::simd::tiles::{Tokens, BYTE_OFFSET, SUPERBLOCK, WIDE_BLOCK};
+use crate::simd::tiles::{Tokens, SUPERBLOCK, WIDE_BLOCK};
 
 /// Rows begin at multiples of this many bytes.
 const ALIGN: usize = 64;
@@ -72,7 +72,7 @@ impl Activations {
                 for ((row, quants), (scale, offset)) in parts.zip(scales.iter_mut().zip(offsets)) {
                     let sum;
                     (*scale, sum) = machine.round_bytes(row, quants);
-                    *offset = -i32::from(BYTE_OFFSET) * sum;
+                    *offset = -i32::from(machine.byte_offset()) * sum;
                 }
             }
             Self::Wide { largest } => {

@@ -30,6 +30,16 @@ pub(super) fn bits(format: Format) -> LevelBits {
     }
 }
 
+/// The level that stands for zero, where a format has no minima of its own, else zero.
+pub(super) fn center(format: Format) -> u8 {
+    match format {
+        Format::Q3K => 4,
+        Format::Q6K => 32,
+        Format::Q2K | Format::Q4K | Format::Q5K => 0,
+        Format::F32 | Format::F16 | Format::BF16 | Format::Q8_0 => no_superblocks(format),
+    }
+}
+
 /// Reads one block of `format`, a K-quant.
 #[inline]
 pub(super) fn superblock(format: Format, block: &[u8]) -> Superblock<'_> {

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use super::decode::{bits, half, superblock};
+use super::decode::{bits, center, half, superblock};
 use super::panels::Panels;
 use super::{Activations, Format, Machine, Matrix, PANEL_ROWS};
-use crate::simd::tiles::{BlockPanels, LevelsPanels, LevelsShape, SUPERBLOCK, WIDE_BLOCK};
+use crate::simd::tiles::{
+    BlockPanels, LevelsPanels, LevelsShape, PlanesPanels, SUPERBLOCK, WIDE_BLOCK,
+};
 
 /// Memory for panels, to be used again for the next.
 #[derive(Debug, Default)]
@@ -46,7 +48,11 @@ pub(super) fn fill<'a>(
         .collect();
     let n_cols = cols.len();
     if let Some(shape) = format.levels() {
-        return Panels::Levels(shape, levels(machine, format, shape, &panels, scratch));
+        return if machine.has_planes() {
+            Panels::Planes(planes(machine, format, shape, &panels, scratch))
+        } else {
+            Panels::Levels(shape, levels(machine, format, shape, &panels, scratch))
+        };
     }
     match format.activations(machine) {
         Activations::Bytes => {
@@ -73,7 +79,7 @@ fn levels<'a>(
     scratch: &'a mut Scratch,
 ) -> LevelsPanels<'a> {
     let n = panels.len() * (panels[0][0].len() / format.block_bytes());
-    let n_scales = SUPERBLOCK / shape.block() * 2 * PANEL_ROWS;
+    let n_scales = n_scales(shape);
     let levels = aligned(&mut scratch.levels, n * PANEL_ROWS * SUPERBLOCK);
     let scales = aligned(&mut scratch.scales, n * n_scales);
     let mins = aligned(&mut scratch.mins, n * n_scales / 2);
@@ -84,27 +90,79 @@ fn levels<'a>(
         .zip(scales.chunks_exact_mut(n_scales).zip(mins.chunks_exact_mut(n_scales / 2)))
         .zip(d.chunks_exact_mut(PANEL_ROWS).zip(d_min.chunks_exact_mut(PANEL_ROWS)));
     let blocks = blocks(panels, format.block_bytes());
-    let (mut low, mut high) = ([&[][..]; PANEL_ROWS], [&[][..]; PANEL_ROWS]);
-    let mut halves = [[0; PANEL_ROWS]; 2];
     for (blocks, ((levels, (scales, mins)), (d, d_min))) in blocks.zip(parts) {
-        for (row, block) in blocks.into_iter().enumerate() {
-            let part = superblock(format, block);
-            (low[row], high[row]) = (part.low, part.high);
-            (halves[0][row], halves[1][row]) = (part.d, part.d_min);
-            // [sub-block][row][2] and [pair of sub-blocks][row][2]
-            for (scales, scale) in scales.chunks_exact_mut(2 * PANEL_ROWS).zip(part.scales) {
-                scales[2 * row..2 * row + 2].fill(scale);
-            }
-            let pairs = part.mins.chunks_exact(2);
-            for (mins, pair) in mins.chunks_exact_mut(2 * PANEL_ROWS).zip(pairs) {
-                mins[2 * row..2 * row + 2].copy_from_slice(pair);
-            }
-        }
-        machine.unpack_levels(bits(format), low, high, levels);
-        d.copy_from_slice(&machine.halves(&halves[0]));
-        d_min.copy_from_slice(&machine.halves(&halves[1]));
+        superblocks(machine, format, blocks, Unpacked { levels, scales, mins, d, d_min });
     }
     LevelsPanels { levels, scales, mins, d, d_min }
+}
+
+/// Levels times scales. Where there are no minima, levels have a sign.
+fn planes<'a>(
+    machine: Machine,
+    format: Format,
+    shape: LevelsShape,
+    panels: &[Rows<'_>],
+    scratch: &'a mut Scratch,
+) -> PlanesPanels<'a> {
+    const LEVELS: usize = PANEL_ROWS * SUPERBLOCK;
+    let n = panels.len() * (panels[0][0].len() / format.block_bytes());
+    let n_scales = n_scales(shape);
+    let center = center(format);
+    // What a panel has no use for is written over.
+    let n_mins = if center > 0 { 1 } else { n };
+    let levels = aligned(&mut scratch.levels, LEVELS);
+    let scales = aligned(&mut scratch.scales, n_scales);
+    let planes = aligned(&mut scratch.bytes, n * 2 * LEVELS);
+    let mins = aligned(&mut scratch.mins, n_mins * n_scales / 2);
+    let d = aligned(&mut scratch.d, n * PANEL_ROWS);
+    let d_min = aligned(&mut scratch.d_min, n * PANEL_ROWS);
+    let parts = planes
+        .chunks_exact_mut(2 * LEVELS)
+        .zip(d.chunks_exact_mut(PANEL_ROWS).zip(d_min.chunks_exact_mut(PANEL_ROWS)));
+    for (i, (blocks, (planes, (d, d_min)))) in
+        blocks(panels, format.block_bytes()).zip(parts).enumerate()
+    {
+        let mins = &mut mins[i % n_mins * n_scales / 2..][..n_scales / 2];
+        let (levels, scales) = (&mut *levels, &mut *scales);
+        superblocks(machine, format, blocks, Unpacked { levels, scales, mins, d, d_min });
+        machine.multiply_levels(levels, center, scales, planes);
+    }
+    PlanesPanels { planes, mins: if center > 0 { &[] } else { mins }, d, d_min }
+}
+
+/// Scales of a superblock of sixteen rows, each twice; of minima there are half as many.
+fn n_scales(shape: LevelsShape) -> usize {
+    SUPERBLOCK / shape.block() * 2 * PANEL_ROWS
+}
+
+/// A superblock of each of sixteen rows, as [`LevelsPanels`] has it.
+struct Unpacked<'a> {
+    levels: &'a mut [u8],
+    scales: &'a mut [i16],
+    mins: &'a mut [i16],
+    d: &'a mut [f32],
+    d_min: &'a mut [f32],
+}
+
+fn superblocks(machine: Machine, format: Format, blocks: Rows<'_>, out: Unpacked<'_>) {
+    let (mut low, mut high) = ([&[][..]; PANEL_ROWS], [&[][..]; PANEL_ROWS]);
+    let mut halves = [[0; PANEL_ROWS]; 2];
+    for (row, block) in blocks.into_iter().enumerate() {
+        let part = superblock(format, block);
+        (low[row], high[row]) = (part.low, part.high);
+        (halves[0][row], halves[1][row]) = (part.d, part.d_min);
+        // [sub-block][row][2] and [pair of sub-blocks][row][2]
+        for (scales, scale) in out.scales.chunks_exact_mut(2 * PANEL_ROWS).zip(part.scales) {
+            scales[2 * row..2 * row + 2].fill(scale);
+        }
+        let pairs = part.mins.chunks_exact(2);
+        for (mins, pair) in out.mins.chunks_exact_mut(2 * PANEL_ROWS).zip(pairs) {
+            mins[2 * row..2 * row + 2].copy_from_slice(pair);
+        }
+    }
+    machine.unpack_levels(bits(format), low, high, out.levels);
+    out.d.copy_from_slice(&machine.halves(&halves[0]));
+    out.d_min.copy_from_slice(&machine.halves(&halves[1]));
 }
 
 /// Q8_0 as `unpack` leaves its blocks of signed bytes.

@@ -24,7 +24,7 @@ pub use activations::Activations;
 pub use fill::Scratch;
 
 pub use crate::simd::tiles::{
-    Arithmetic, Columns, TileMachine as Machine, BYTE_OFFSET, PANEL_ROWS, TILE_TOKENS,
+    Arithmetic, Columns, TileMachine as Machine, PANEL_ROWS, TILE_TOKENS,
 };
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};

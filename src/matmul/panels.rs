@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use super::fill::fill;
 use super::{Activations, Columns, Machine, Matrix, Scratch, PANEL_ROWS};
-use crate::simd::tiles::{BlockPanels, LevelsPanels, LevelsShape, Tokens, SUPERBLOCK, WIDE_BLOCK};
+use crate::simd::tiles::{
+    BlockPanels, LevelsPanels, LevelsShape, PlanesPanels, Tokens, SUPERBLOCK, WIDE_BLOCK,
+};
 
 /// Bytes of a panel. Narrower ones add up sums more often.
 const PANEL_BYTES: usize = 64 << 10;
@@ -50,6 +52,7 @@ fn weight_bytes(activations: Activations) -> usize {
 /// Some columns of a few times sixteen rows.
 pub(super) enum Panels<'a> {
     Levels(LevelsShape, LevelsPanels<'a>),
+    Planes(PlanesPanels<'a>),
     Bytes(BlockPanels<'a, u8>),
     Wide(BlockPanels<'a, i16>),
     Pairs(&'a [u16]),
@@ -63,6 +66,7 @@ impl Panels<'_> {
             Self::Levels(shape, panels) => {
                 machine.levels(shape, panels, tokens, n / SUPERBLOCK, out);
             }
+            Self::Planes(panels) => machine.planes(panels, tokens, n / SUPERBLOCK, out),
             Self::Bytes(panels) => machine.bytes(panels, tokens, n / WIDE_BLOCK, out),
             Self::Wide(panels) => machine.wide(panels, tokens, n.div_ceil(WIDE_BLOCK), out),
             Self::Pairs(panels) => machine.pairs(panels, tokens, n.div_ceil(2), out),

@@ -1,11 +1,9 @@
 //! The methods of a [`TileMachine`] on processors for which there is none: they cannot be called.
 
 use super::{
-    Arithmetic, BlockPanels, Columns, LevelBits, LevelsPanels, LevelsShape, TileMachine, Tokens,
-    PANEL_ROWS,
+    Arithmetic, BlockPanels, Columns, LevelBits, LevelsPanels, LevelsShape, PlanesPanels,
+    TileMachine, Tokens, PANEL_ROWS,
 };
-
-pub(super) const BYTE_OFFSET: u8 = 0;
 
 /// No instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +12,14 @@ pub(super) enum Set {}
 impl Set {
     pub(super) fn available() -> Vec<Self> {
         Vec::new()
+    }
+
+    pub(super) fn byte_offset(self) -> u8 {
+        match self {}
+    }
+
+    pub(super) fn has_planes(self) -> bool {
+        match self {}
     }
 
     pub(super) fn has_bytes(self) -> bool {
@@ -48,6 +54,8 @@ macro_rules! absent {
 
 absent! {
     levels(LevelsShape, LevelsPanels, Tokens, usize, Columns);
+    planes(PlanesPanels, Tokens, usize, Columns);
+    multiply_levels(&[u8], u8, &[i16], &mut [u8]);
     bytes(BlockPanels<u8>, Tokens, usize, Columns);
     wide(BlockPanels<i16>, Tokens, usize, Columns);
     pairs(&[u16], Tokens, usize, Columns);

@@ -96,7 +96,7 @@ pub(super) trait Dot: Copy {
 
     /// `sum` and the four products of the bytes of each lane of `w` with those of step `STEP`,
     /// which are signed. Weights of a register that takes them as signed are so, else not: see
-    /// [`BYTE_OFFSET`](super::BYTE_OFFSET).
+    /// [`TileMachine::byte_offset`](super::TileMachine::byte_offset).
     ///
     /// # Safety
     /// The activations can still be read.

@@ -1,11 +1,12 @@
 //! Products of a panel of sixteen weight rows with rows of activations, four tokens at a time.
 //!
 //! A panel is a copy of sixteen rows in the order in which the registers want them; it is made once
-//! and meets every token of a chunk, so that the work of making it is spread over them. Five kinds
+//! and meets every token of a chunk, so that the work of making it is spread over them. Six kinds
 //! of panels serve all tensor types; which one a type takes depends on the processor:
 //!
 //! ```text
 //! levels  u8 [superblock][step of 4 k][16 rows][4 k]   K-quants: u8 levels x i8 activations
+//! planes  u8 [superblock][2][step of 4 k][16 rows][4 k]  K-quants on tiles: i16 x i8 activations
 //! bytes   u8   [block][step of 4 k][16 rows][4 k]      Q8_0: weights + offset x i8 activations
 //! wide    i16       [step of 2 k][16 rows][2 k]        Q8_0, bf16: i16 weights x i16 activations
 //! pairs   bf16      [step of 2 k][16 rows][2 k]        bf16: bf16 activations
@@ -22,10 +23,14 @@ mod columns;
 mod dot;
 #[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod emulated;
+#[cfg(target_arch = "x86_64")]
+mod grid;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod kernels;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod planes;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod products;
 mod tokens;
@@ -60,10 +65,6 @@ pub const WIDE_BLOCK: usize = 32;
 /// Magnitude of the weights of a wide panel times that of its activations, at most: so many
 /// products of a block fit into 32 bits.
 pub const WIDE_LIMIT: i32 = i32::MAX / WIDE_BLOCK as i32;
-
-/// What is added to signed bytes to make the weights of a panel of bytes: some processors multiply
-/// unsigned bytes with signed ones, others signed ones only.
-pub const BYTE_OFFSET: u8 = arch::BYTE_OFFSET;
 
 /// What a product multiplies and adds with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,8 +152,22 @@ pub struct LevelsPanels<'a> {
     pub d_min: &'a [f32],
 }
 
+/// Panels of a K-quant whose levels are multiplied with their scales, one after the other: weight =
+/// `d (256 high + low) - d_min min`, `high` a signed byte and `low` one without a sign.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanesPanels<'a> {
+    /// `[panel][superblock][low, high][64][16][4]`
+    pub planes: &'a [u8],
+    /// `[panel][superblock][pair of sub-blocks][16][2]`; none where there are no minima.
+    pub mins: &'a [i16],
+    /// `[panel][superblock][16]`
+    pub d: &'a [f32],
+    /// `[panel][superblock][16]`; of no account where there are no minima.
+    pub d_min: &'a [f32],
+}
+
 /// Panels of weights with a scale for each 32, one after the other: weight = `d number` for i16,
-/// `d (byte - offset)` for bytes, which are signed where [`BYTE_OFFSET`] is 0.
+/// `d (byte - offset)` for bytes, which are signed where [the offset](TileMachine::byte_offset) is 0.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockPanels<'a, T> {
     /// `[panel][k / step][16][step]`, of four bytes or two i16 a step.
@@ -175,6 +190,17 @@ impl TileMachine {
     /// All that this processor can run, slowest first.
     pub fn available() -> Vec<Self> {
         Set::available().into_iter().map(Self).collect()
+    }
+
+    /// Whether products of panels of planes are faster than those of levels.
+    pub fn has_planes(self) -> bool {
+        self.0.has_planes()
+    }
+
+    /// What is added to signed bytes to make the weights of a panel of bytes: some processors
+    /// multiply unsigned bytes with signed ones, others signed ones only.
+    pub fn byte_offset(self) -> u8 {
+        self.0.byte_offset()
     }
 
     /// Whether there are products of panels of bytes, which are faster than those of wide ones.

@@ -8,8 +8,8 @@ use super::dot::{self, Dot, Product, STEP_BYTES};
 use super::kernels::{self, Sums, Superblocks};
 use super::LevelsShape::{Block16Levels32, Block16Levels64, Block32Levels16, Block32Levels32};
 use super::{
-    BlockPanels, Columns, LevelsPanels, LevelsShape, TileMachine, Tokens, PANEL_ROWS, SUPERBLOCK,
-    TILE_TOKENS, WIDE_BLOCK,
+    BlockPanels, Columns, LevelsPanels, LevelsShape, PlanesPanels, TileMachine, Tokens, PANEL_ROWS,
+    SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
 };
 
 // No closures here and in the kernels: one that has the features of the function around it is not
@@ -83,7 +83,12 @@ unsafe fn some<D: Dot, W: Work<D>, const R: usize>(
 /// # Safety
 /// The caller has the features that `D` needs; `out` has such a token.
 #[inline(always)]
-unsafe fn put<D: Dot>(sum: D::Float, token: usize, column: usize, out: &mut Columns<'_>) {
+pub(super) unsafe fn put<D: Dot>(
+    sum: D::Float,
+    token: usize,
+    column: usize,
+    out: &mut Columns<'_>,
+) {
     let (add, width) = (out.add(), out.width());
     if column + D::LANES <= width {
         // SAFETY: as many columns are there as the register has values.
@@ -173,10 +178,10 @@ impl<D: Dot> Work<D> for Levels<'_> {
 /// [`TileMachine::bytes`], with sums, and [`TileMachine::wide`], without: blocks of `STEPS` steps of
 /// product `P`. Lengths are checked.
 pub(super) struct Blocks<'a, P, const STEPS: usize, const WITH_SUMS: bool> {
-    n: usize,
-    weights: &'a [u8],
-    d: &'a [f32],
-    tokens: Tokens<'a>,
+    pub(super) n: usize,
+    pub(super) weights: &'a [u8],
+    pub(super) d: &'a [f32],
+    pub(super) tokens: Tokens<'a>,
     product: PhantomData<P>,
 }
 
@@ -223,9 +228,9 @@ where
 /// [`TileMachine::floats`] and [`TileMachine::pairs`]: steps without scales, of product `P`. Lengths
 /// are checked.
 pub(super) struct Steps<'a, P> {
-    n: usize,
-    panels: &'a [u8],
-    tokens: Tokens<'a>,
+    pub(super) n: usize,
+    pub(super) panels: &'a [u8],
+    pub(super) tokens: Tokens<'a>,
     product: PhantomData<P>,
 }
 
@@ -274,6 +279,11 @@ impl TileMachine {
         self.0.run(&Levels::new(shape, panels, tokens, n, &out), &mut out);
     }
 
+    /// `n` superblocks. Panics where there [are no such products](Self::has_planes).
+    pub fn planes(self, panels: PlanesPanels<'_>, tokens: Tokens<'_>, n: usize, out: Columns<'_>) {
+        self.0.run_planes(panels, tokens, n, out);
+    }
+
     /// `n` blocks. Panics where there [are no such products](Self::has_bytes).
     pub fn bytes(
         self,
@@ -283,7 +293,7 @@ impl TileMachine {
         mut out: Columns<'_>,
     ) {
         assert!(self.has_bytes(), "products of bytes on {self}");
-        self.0.run(&Bytes::new(panels, tokens, n, &out), &mut out);
+        self.0.run_bytes(&Bytes::new(panels, tokens, n, &out), &mut out);
     }
 
     /// `n` blocks; wrong where magnitudes are beyond `WIDE_LIMIT`.

@@ -7,14 +7,14 @@ use super::TILE_TOKENS;
 ///
 /// | panels | numbers | scales | sums |
 /// |---|---|---|---|
-/// | levels | i8 `[k]`, -127 to 127 | f32 `[superblock]` | i16 `[sub-block]`, of the numbers |
+/// | levels, planes | i8 `[k]`, -127 to 127 | f32 `[superblock]` | i16 `[sub-block]`, of the numbers |
 /// | bytes | i8 `[k]`, -127 to 127 | f32 `[k / 32]` | i32 `[k / 32]`: see below |
 /// | wide | i16 `[k]` | f32 `[k / 32]` | |
 /// | pairs | bf16 `[k]` | | |
 /// | float | f32 `[k]` | | |
 ///
-/// The sums of bytes are what [`BYTE_OFFSET`](super::BYTE_OFFSET) comes to: minus it, times the sum
-/// of the numbers.
+/// Planes want what levels do. The sums of bytes are what
+/// [the offset](super::TileMachine::byte_offset) comes to: minus it, times the sum of the numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Tokens<'a> {
     /// All rows.
@@ -52,17 +52,29 @@ impl Tokens<'_> {
     /// There are so many.
     #[inline(always)]
     pub(super) unsafe fn tile(&self, tile: usize) -> [Token; TILE_TOKENS] {
-        let null = std::ptr::null();
-        let mut rows = [Token { numbers: null, scales: null, sums: null }; TILE_TOKENS];
+        // SAFETY: by the contract.
+        let mut rows = [unsafe { self.row(tile * TILE_TOKENS) }; TILE_TOKENS];
         for (t, row) in rows.iter_mut().enumerate() {
-            // SAFETY: by the contract; the parts begin inside of their row, as `check` saw.
-            unsafe {
-                let start = self.bytes.as_ptr().add((tile * TILE_TOKENS + t) * self.stride);
-                row.numbers = start.add(self.numbers);
-                row.scales = start.add(self.scales);
-                row.sums = start.add(self.sums);
-            }
+            // SAFETY: by the contract.
+            *row = unsafe { self.row(tile * TILE_TOKENS + t) };
         }
         rows
+    }
+
+    /// Row `row`.
+    ///
+    /// # Safety
+    /// There is one.
+    #[inline(always)]
+    pub(super) unsafe fn row(&self, row: usize) -> Token {
+        // SAFETY: by the contract; the parts begin inside of their row, as `check` saw.
+        unsafe {
+            let start = self.bytes.as_ptr().add(row * self.stride);
+            Token {
+                numbers: start.add(self.numbers),
+                scales: start.add(self.scales),
+                sums: start.add(self.sums),
+            }
+        }
     }
 }

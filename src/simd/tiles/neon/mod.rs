@@ -7,12 +7,9 @@ mod unpack;
 
 use std::arch::is_aarch64_feature_detected;
 
-use super::products::{run, Work};
-use super::Columns;
+use super::products::{run, Bytes, Pairs, Work};
+use super::{Columns, PlanesPanels, Tokens};
 use registers::Quad;
-
-/// `sdot` takes weights as signed bytes.
-pub(super) const BYTE_OFFSET: u8 = 0;
 
 /// Which instructions the products use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -30,6 +27,15 @@ impl Set {
         let bf16 = dot && is_aarch64_feature_detected!("bf16");
         let sets = [(dot, Self::Dot), (bf16, Self::Bf16)];
         sets.into_iter().filter_map(|(there, set)| there.then_some(set)).collect()
+    }
+
+    /// `sdot` takes weights as signed bytes.
+    pub(super) fn byte_offset(self) -> u8 {
+        0
+    }
+
+    pub(super) fn has_planes(self) -> bool {
+        false
     }
 
     pub(super) fn has_bytes(self) -> bool {
@@ -58,8 +64,18 @@ impl Set {
         unsafe { dot(work, out) }
     }
 
+    /// There are no products of planes.
+    pub(super) fn run_planes(self, _: PlanesPanels<'_>, _: Tokens<'_>, _: usize, _: Columns<'_>) {
+        unreachable!("products of planes on {}", self.name())
+    }
+
+    /// Does `work`.
+    pub(super) fn run_bytes(self, work: &Bytes<'_>, out: &mut Columns<'_>) {
+        self.run(work, out);
+    }
+
     /// Does `work` that needs products of BF16. Panics where there are none.
-    pub(super) fn run_pairs(self, work: &impl Work<Quad>, out: &mut Columns<'_>) {
+    pub(super) fn run_pairs(self, work: &Pairs<'_>, out: &mut Columns<'_>) {
         assert!(self.has_pairs(), "products of BF16 on {}", self.name());
         // SAFETY: asserted.
         unsafe { bf16(work, out) }

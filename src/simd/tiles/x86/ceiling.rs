@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::{ymm, zmm, Set};
+use super::{amx, ymm, zmm, Set};
 use crate::simd::tiles::{Arithmetic, TileMachine};
 
 impl TileMachine {
@@ -18,11 +18,13 @@ impl TileMachine {
                 (Set::AvxVnni, Arithmetic::Int8) => int8_vnni(n),
                 (Set::AvxVnni, Arithmetic::Int16) => int16_vnni(n),
                 (Set::Avx2 | Set::AvxVnni, Arithmetic::Float) => float(n),
+                (Set::Amx, Arithmetic::Int8) => amx::int8(n),
+                (Set::Amx, Arithmetic::BF16) => amx::bf16(n),
                 (Set::Avx512Bf16, Arithmetic::BF16) => bf16(n),
                 (_, Arithmetic::BF16) => return 0,
                 (Set::Avx512Vnni | Set::Avx512Bf16, Arithmetic::Int8) => int8_512(n),
-                (Set::Avx512Vnni | Set::Avx512Bf16, Arithmetic::Int16) => int16_512(n),
-                (Set::Avx512Vnni | Set::Avx512Bf16, Arithmetic::Float) => float_512(n),
+                (Set::Avx512Vnni | Set::Avx512Bf16 | Set::Amx, Arithmetic::Int16) => int16_512(n),
+                (Set::Avx512Vnni | Set::Avx512Bf16 | Set::Amx, Arithmetic::Float) => float_512(n),
             }
         };
         a_round * n as u64

@@ -1,5 +1,6 @@
 //! x86-64 with AVX2, FMA and F16C, and what processors have beyond.
 
+mod amx;
 mod avx2;
 mod ceiling;
 mod round;
@@ -7,13 +8,11 @@ mod unpack;
 mod ymm;
 mod zmm;
 
-use super::products::{run, Work};
-use super::Columns;
+use super::grid::{self, GridWork, Planes, TILE_STEPS};
+use super::products::{run, Bytes, Pairs, Work};
+use super::{Columns, PlanesPanels, Tokens};
 use ymm::{Ymm, YmmVnni};
 use zmm::Zmm;
-
-/// `dpbusd` takes weights as unsigned bytes.
-pub(super) const BYTE_OFFSET: u8 = 128;
 
 /// Which instructions the products use; everything else uses AVX2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -26,6 +25,8 @@ pub(super) enum Set {
     Avx512Vnni,
     /// And products of BF16.
     Avx512Bf16,
+    /// And products of whole tiles.
+    Amx,
 }
 
 impl Set {
@@ -40,13 +41,27 @@ impl Set {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vnni");
         let bf16 = avx512 && is_x86_feature_detected!("avx512bf16");
+        let amx = bf16 && amx::is_available();
         let sets = [
             (avx2, Self::Avx2),
             (avx_vnni, Self::AvxVnni),
             (avx512, Self::Avx512Vnni),
             (bf16, Self::Avx512Bf16),
+            (amx, Self::Amx),
         ];
         sets.into_iter().filter_map(|(there, set)| there.then_some(set)).collect()
+    }
+
+    /// `dpbusd` takes weights as unsigned bytes, tiles as either.
+    pub(super) fn byte_offset(self) -> u8 {
+        match self {
+            Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni | Self::Avx512Bf16 => 128,
+            Self::Amx => 0,
+        }
+    }
+
+    pub(super) fn has_planes(self) -> bool {
+        self >= Self::Amx
     }
 
     pub(super) fn has_bytes(self) -> bool {
@@ -67,6 +82,7 @@ impl Set {
             Self::AvxVnni => "avx-vnni",
             Self::Avx512Vnni => "avx512-vnni",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Amx => "amx",
         }
     }
 
@@ -81,16 +97,51 @@ impl Set {
             match self {
                 Self::Avx2 => avx2(work, out),
                 Self::AvxVnni => avx_vnni(work, out),
-                Self::Avx512Vnni | Self::Avx512Bf16 => avx512_vnni(work, out),
+                Self::Avx512Vnni | Self::Avx512Bf16 | Self::Amx => avx512_vnni(work, out),
             }
         }
     }
 
-    /// Does `work` that needs products of BF16. Panics where there are none.
-    pub(super) fn run_pairs(self, work: &impl Work<Zmm>, out: &mut Columns<'_>) {
-        assert!(self.has_pairs(), "products of BF16 on {}", self.name());
+    /// Sums of `n` superblocks. Panics where there are no tiles.
+    pub(super) fn run_planes(
+        self,
+        panels: PlanesPanels<'_>,
+        tokens: Tokens<'_>,
+        n: usize,
+        mut out: Columns<'_>,
+    ) {
+        assert!(self.has_planes(), "products of planes on {}", self.name());
+        let pairs = panels.mins.len() / (2 * panels.d.len()).max(1);
         // SAFETY: asserted.
-        unsafe { avx512_bf16(work, out) }
+        unsafe {
+            match pairs {
+                0 => amx(&Planes::<0>::new(panels, tokens, n, &out), &mut out),
+                4 => amx(&Planes::<4>::new(panels, tokens, n, &out), &mut out),
+                _ => amx(&Planes::<8>::new(panels, tokens, n, &out), &mut out),
+            }
+        }
+    }
+
+    /// Does `work`.
+    pub(super) fn run_bytes(self, work: &Bytes<'_>, out: &mut Columns<'_>) {
+        match self {
+            // SAFETY: the set says what the processor has.
+            Self::Amx => unsafe { amx(work, out) },
+            _ => self.run(work, out),
+        }
+    }
+
+    /// Does `work` that needs products of BF16. Panics where there are none.
+    pub(super) fn run_pairs(self, work: &Pairs<'_>, out: &mut Columns<'_>) {
+        assert!(self.has_pairs(), "products of BF16 on {}", self.name());
+        let whole = work.n > 0 && work.n.is_multiple_of(TILE_STEPS);
+        // SAFETY: asserted, and the set says what the processor has.
+        unsafe {
+            match self {
+                Self::Amx if whole => amx(work, out),
+                _ => avx512_bf16(work, out),
+            }
+        }
     }
 }
 
@@ -126,4 +177,15 @@ unsafe fn avx512_vnni(work: &impl Work<Zmm>, out: &mut Columns<'_>) {
 unsafe fn avx512_bf16(work: &impl Work<Zmm>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
     unsafe { run::<Zmm, _, 2>(work, out) }
+}
+
+/// # Safety
+/// AMX with products of bytes and of BF16, AVX-512 with VNNI.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn amx(work: &impl GridWork<Zmm>, out: &mut Columns<'_>) {
+    // SAFETY: by the contract.
+    unsafe {
+        let _before = amx::Restored::new();
+        grid::run(work, out);
+    }
 }

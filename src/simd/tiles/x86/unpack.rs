@@ -3,7 +3,6 @@
 
 use std::arch::x86_64::*;
 
-use super::BYTE_OFFSET;
 use crate::simd::tiles::{LevelBits, TileMachine, PANEL_ROWS, SUPERBLOCK, WIDE_BLOCK};
 
 impl TileMachine {
@@ -65,9 +64,8 @@ impl TileMachine {
         // SAFETY: `self` says that the processor has AVX2; the assertions say that 32 bytes of
         // each row can be read and eight times 64 written.
         unsafe {
-            columns(rows, out.as_mut_ptr(), |row| {
-                _mm256_xor_si256(load(row), _mm256_set1_epi8(BYTE_OFFSET as i8))
-            });
+            let offset = _mm256_set1_epi8(self.byte_offset() as i8);
+            columns(rows, out.as_mut_ptr(), |row| _mm256_xor_si256(load(row), offset));
         }
     }
 
