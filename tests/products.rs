@@ -115,6 +115,9 @@ fn products_of(machine: Machine) {
         for (n_in, n_out, n_tokens) in [
             (256, 16, 4),
             (2304, 33, 8),
+            // Several tiles of tokens, of which the last is not full, and of rows.
+            (512, 40, 84),
+            (1088, 16, 36),
             (4352, 5, 12),
             (36, 3, 4),
             (32, 17, 8),

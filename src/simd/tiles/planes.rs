@@ -10,7 +10,7 @@ const STEP: usize = 4 * PANEL_ROWS;
 const PLANE: usize = PANEL_ROWS * SUPERBLOCK;
 
 impl TileMachine {
-    /// One superblock of [`PlanesPanels::planes`](super::PlanesPanels): `(level - center) scale`,
+    /// One superblock of `PlanesPanels::planes`: `(level - center) scale`,
     /// from a superblock of `LevelsPanels::levels` and of `LevelsPanels::scales`. Wrong where a
     /// product is beyond 16 bits; panics unless all are as long as a superblock.
     pub fn multiply_levels(self, levels: &[u8], center: u8, scales: &[i16], planes: &mut [u8]) {
