@@ -5,7 +5,7 @@ use super::dot::{Dot, DotPairs};
 
 /// A register of `LANES` rows, whose weights in bytes are signed or not.
 #[derive(Clone, Copy)]
-struct Emulated<const LANES: usize, const SIGNED: bool>;
+pub(super) struct Emulated<const LANES: usize, const SIGNED: bool>;
 
 fn zip<A: Copy, B: Copy, C, const N: usize>(a: [A; N], b: [B; N], f: impl Fn(A, B) -> C) -> [C; N] {
     std::array::from_fn(|i| f(a[i], b[i]))

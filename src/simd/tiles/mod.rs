@@ -23,6 +23,8 @@ mod columns;
 mod dot;
 #[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod emulated;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod emulated_grid;
 #[cfg(target_arch = "x86_64")]
 mod grid;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
