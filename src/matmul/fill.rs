@@ -108,21 +108,18 @@ fn planes<'a>(
     let n = panels.len() * (panels[0][0].len() / format.block_bytes());
     let n_scales = n_scales(shape);
     let center = center(format);
-    // What a panel has no use for is written over.
-    let n_mins = if center > 0 { 1 } else { n };
     let levels = aligned(&mut scratch.levels, LEVELS);
     let scales = aligned(&mut scratch.scales, n_scales);
     let planes = aligned(&mut scratch.bytes, n * 2 * LEVELS);
-    let mins = aligned(&mut scratch.mins, n_mins * n_scales / 2);
+    let mins = aligned(&mut scratch.mins, n * n_scales / 2);
     let d = aligned(&mut scratch.d, n * PANEL_ROWS);
     let d_min = aligned(&mut scratch.d_min, n * PANEL_ROWS);
     let parts = planes
         .chunks_exact_mut(2 * LEVELS)
+        .zip(mins.chunks_exact_mut(n_scales / 2))
         .zip(d.chunks_exact_mut(PANEL_ROWS).zip(d_min.chunks_exact_mut(PANEL_ROWS)));
-    for (i, (blocks, (planes, (d, d_min)))) in
-        blocks(panels, format.block_bytes()).zip(parts).enumerate()
-    {
-        let mins = &mut mins[i % n_mins * n_scales / 2..][..n_scales / 2];
+    let blocks = blocks(panels, format.block_bytes());
+    for (blocks, ((planes, mins), (d, d_min))) in blocks.zip(parts) {
         let (levels, scales) = (&mut *levels, &mut *scales);
         superblocks(machine, format, blocks, Unpacked { levels, scales, mins, d, d_min });
         machine.multiply_levels(levels, center, scales, planes);

@@ -86,11 +86,7 @@ impl<const LANES: usize, const SIGNED: bool> Dot for Emulated<LANES, SIGNED> {
     ) -> [i32; LANES] {
         // SAFETY: by the contract.
         let a = unsafe { a.add(STEP as usize).read() };
-        zip(sum, w, |sum, w| {
-            let pairs = w.to_le_bytes().into_iter().zip(a);
-            let weight = |w: u8| if SIGNED { i32::from(w as i8) } else { i32::from(w) };
-            pairs.fold(sum, |sum, (w, a)| sum + weight(w) * i32::from(a as i8))
-        })
+        zip(sum, w, |sum, w| four_bytes::<SIGNED>(sum, w.to_le_bytes(), a))
     }
 
     unsafe fn wide<const STEP: i32>(
@@ -115,17 +111,31 @@ impl<const LANES: usize, const SIGNED: bool> Dot for Emulated<LANES, SIGNED> {
 }
 
 impl<const LANES: usize, const SIGNED: bool> DotPairs for Emulated<LANES, SIGNED> {
-    /// Denormals, which some processors take as zero, are of no account in the tests.
     unsafe fn pairs<const STEP: i32>(
         sum: [f32; LANES],
         w: [i32; LANES],
         a: *const [u8; 4],
     ) -> [f32; LANES] {
-        let halves = |lane: i32| [lane << 16, lane & !0xffff].map(|b| f32::from_bits(b as u32));
         // SAFETY: by the contract.
-        let a = halves(i32::from_le_bytes(unsafe { a.add(STEP as usize).read() }));
-        zip(sum, w, |sum, w| sum + halves(w)[1] * a[1] + halves(w)[0] * a[0])
+        let a = unsafe { a.add(STEP as usize).read() };
+        zip(sum, w, |sum, w| two_halves(sum, w.to_le_bytes(), a))
     }
+}
+
+/// `sum` and the products of weights, with a sign or not, and activations, which have one.
+pub(super) fn four_bytes<const SIGNED: bool>(sum: i32, w: [u8; 4], a: [u8; 4]) -> i32 {
+    let weight = |w: u8| if SIGNED { i32::from(w as i8) } else { i32::from(w) };
+    w.into_iter().zip(a).fold(sum, |sum, (w, a)| sum + weight(w) * i32::from(a as i8))
+}
+
+/// `sum` and the products of BF16. Denormals, which some processors take as zero, are of no account
+/// in the tests.
+pub(super) fn two_halves(sum: f32, w: [u8; 4], a: [u8; 4]) -> f32 {
+    let halves = |bytes| {
+        let lane = u32::from_le_bytes(bytes);
+        [lane << 16, lane & !0xffff].map(f32::from_bits)
+    };
+    sum + halves(w)[1] * halves(a)[1] + halves(w)[0] * halves(a)[0]
 }
 
 /// The lower and the upper half of a lane.
@@ -133,7 +143,7 @@ fn shorts(lane: i32) -> [i32; 2] {
     [i32::from(lane as i16), lane >> 16]
 }
 
-mod tests {
+pub(super) mod tests {
     use bytemuck::cast_slice;
     use half::bf16;
     use rand::{Rng, RngCore, SeedableRng};
@@ -147,10 +157,10 @@ mod tests {
     };
 
     /// Two at a time and one alone.
-    const N_PANELS: usize = 3;
+    pub(in crate::simd::tiles) const N_PANELS: usize = 3;
 
     /// The last panel has rows for which there is no column.
-    const N_ROWS: usize = N_PANELS * PANEL_ROWS - 6;
+    pub(in crate::simd::tiles) const N_ROWS: usize = N_PANELS * PANEL_ROWS - 6;
 
     /// Two tiles.
     const N_TOKENS: usize = 2 * TILE_TOKENS;
@@ -198,32 +208,41 @@ mod tests {
         places.collect()
     }
 
-    /// Rows of which each has its share of the bytes of the numbers, the scales and the sums.
-    struct Rows {
+    /// Rows of which each has its share of the numbers, the scales and the sums, and bytes that
+    /// nobody reads behind them.
+    pub(in crate::simd::tiles) struct Rows {
         bytes: Vec<u8>,
+        stride: usize,
         scales: usize,
         sums: usize,
     }
 
     impl Rows {
-        fn new(numbers: &[u8], scales: &[u8], sums: &[u8]) -> Self {
+        pub(in crate::simd::tiles) fn new(
+            n_tokens: usize,
+            numbers: &[u8],
+            scales: &[u8],
+            sums: &[u8],
+        ) -> Self {
             let parts = [numbers, scales, sums];
             let share = |part: &[u8], t: usize| {
-                let len = part.len() / N_TOKENS;
+                let len = part.len() / n_tokens;
                 part[t * len..][..len].to_vec()
             };
-            let row = |t| parts.map(|part| share(part, t)).concat();
-            let scales_at = numbers.len() / N_TOKENS;
+            let row = |t| [&parts.map(|part| share(part, t)).concat()[..], &[0xff; 12]].concat();
+            let bytes: Vec<u8> = (0..n_tokens).flat_map(row).collect();
+            let scales_at = numbers.len() / n_tokens;
             Self {
-                bytes: (0..N_TOKENS).flat_map(row).collect(),
+                stride: bytes.len() / n_tokens,
                 scales: scales_at,
-                sums: scales_at + scales.len() / N_TOKENS,
+                sums: scales_at + scales.len() / n_tokens,
+                bytes,
             }
         }
 
-        fn tokens(&self) -> Tokens<'_> {
-            let (bytes, stride) = (&self.bytes[..], self.bytes.len() / N_TOKENS);
-            Tokens { bytes, stride, numbers: 0, scales: self.scales, sums: self.sums }
+        pub(in crate::simd::tiles) fn tokens(&self) -> Tokens<'_> {
+            let Self { ref bytes, stride, scales, sums } = *self;
+            Tokens { bytes, stride, numbers: 0, scales, sums }
         }
     }
 
@@ -236,7 +255,7 @@ mod tests {
         }
     }
 
-    fn floats(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    pub(in crate::simd::tiles) fn floats(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
         (0..n).map(|_| rng.random_range(-1.0..1.0f32)).collect()
     }
 
@@ -281,7 +300,12 @@ mod tests {
                     .map(|block| block.iter().map(|&q| i16::from(q)).sum())
                     .collect();
                 let scales = floats(N_TOKENS * n, &mut rng);
-                let rows = Rows::new(cast_slice(&quants), cast_slice(&scales), cast_slice(&sums));
+                let rows = Rows::new(
+                    N_TOKENS,
+                    cast_slice(&quants),
+                    cast_slice(&scales),
+                    cast_slice(&sums),
+                );
                 let weight = |panel: usize, row: usize, k: usize| {
                     let superblock = panel * n + k / SUPERBLOCK;
                     let block = superblock * n_blocks + k % SUPERBLOCK / shape.block();
@@ -325,7 +349,8 @@ mod tests {
                 .chunks_exact(WIDE_BLOCK)
                 .map(|block| -128 * block.iter().map(|&q| i32::from(q)).sum::<i32>())
                 .collect();
-            let rows = Rows::new(cast_slice(&quants), cast_slice(&scales), cast_slice(&offsets));
+            let rows =
+                Rows::new(N_TOKENS, cast_slice(&quants), cast_slice(&scales), cast_slice(&offsets));
             let panels = BlockPanels { weights: &weights, d: &d };
             let weight = |panel: usize, row: usize, k: usize| {
                 let byte = weights[(panel * len + k / 4 * 4) * PANEL_ROWS + 4 * row + k % 4];
@@ -344,7 +369,7 @@ mod tests {
             let weights: Vec<u8> = weights.iter().map(|byte| byte ^ 0x80).collect();
             let panels = BlockPanels { weights: &weights, d: &d };
             let none = vec![0; 4 * offsets.len()];
-            let rows = Rows::new(cast_slice(&quants), cast_slice(&scales), &none);
+            let rows = Rows::new(N_TOKENS, cast_slice(&quants), cast_slice(&scales), &none);
             for sums in all_sums!(true, out => Bytes::new(panels, rows.tokens(), n, out)) {
                 assert_near(&plain, &sums, &format!("{n}, signed"));
             }
@@ -367,7 +392,7 @@ mod tests {
             quants[len..][..WIDE_BLOCK].fill(a_max);
             let d = floats(N_PANELS * n * PANEL_ROWS, &mut rng);
             let scales = floats(N_TOKENS * n, &mut rng);
-            let rows = Rows::new(cast_slice(&quants), cast_slice(&scales), &[]);
+            let rows = Rows::new(N_TOKENS, cast_slice(&quants), cast_slice(&scales), &[]);
             let panels = BlockPanels { weights: &weights, d: &d };
             let weight = |panel: usize, row: usize, k: usize| {
                 let number = weights[(panel * len + k / 2 * 2) * PANEL_ROWS + 2 * row + k % 2];
@@ -394,7 +419,7 @@ mod tests {
             };
             let panels = halves(N_PANELS * PANEL_ROWS * n, &mut rng);
             let row = halves(N_TOKENS * n, &mut rng);
-            let rows = Rows::new(cast_slice(&row), &[], &[]);
+            let rows = Rows::new(N_TOKENS, cast_slice(&row), &[], &[]);
             let worth = |bits: u16| bf16::from_bits(bits).to_f64();
             let weight = |panel: usize, r: usize, k: usize| {
                 worth(panels[(panel * n + k / 2 * 2) * PANEL_ROWS + 2 * r + k % 2])
@@ -413,7 +438,7 @@ mod tests {
         for n in [1, 2, 257, 600] {
             let panels = floats(N_PANELS * PANEL_ROWS * n, &mut rng);
             let row = floats(N_TOKENS * n, &mut rng);
-            let rows = Rows::new(cast_slice(&row), &[], &[]);
+            let rows = Rows::new(N_TOKENS, cast_slice(&row), &[], &[]);
             let weight = |panel: usize, r: usize, k: usize| {
                 f64::from(panels[(panel * n + k) * PANEL_ROWS + r])
             };

@@ -1,17 +1,18 @@
 //! What tiles do, sum by sum, and the loops over them held against plain sums. Registers are those
 //! of [`emulated`](super::emulated).
 
-use bytemuck::{bytes_of, cast_slice};
+use bytemuck::cast_slice;
 use half::bf16;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::emulated::Emulated;
+use super::emulated::tests::{floats, Rows, N_PANELS, N_ROWS};
+use super::emulated::{four_bytes, two_halves, Emulated};
 use super::grid::{run, Grid, GridWork, Operands, Planes, Shape, Sums};
 use super::products::{Bytes, Pairs};
-use super::{BlockPanels, Columns, PlanesPanels, Tokens, PANEL_ROWS, SUPERBLOCK, WIDE_BLOCK};
+use super::{BlockPanels, Columns, PlanesPanels, PANEL_ROWS, SUPERBLOCK, WIDE_BLOCK};
 
-/// Sums of `n` tiles of steps by `dot`, of four bytes of a token and of a row, from `zero` on,
+/// Sums of `n` tiles of steps by `dot`, of four bytes of a row and of a token, from `zero` on,
 /// for the tokens of `rows` and sixteen rows; others of `out` are left.
 ///
 /// # Safety
@@ -33,26 +34,13 @@ unsafe fn one<T: Copy>(
                 unsafe {
                     let a = tokens.add(token * stride + 64 * tile + 4 * step);
                     let b = panel.add(1024 * tile + 64 * step + 4 * row);
-                    sum = dot(sum, a.cast::<[u8; 4]>().read(), b.cast::<[u8; 4]>().read());
+                    sum = dot(sum, b.cast::<[u8; 4]>().read(), a.cast::<[u8; 4]>().read());
                 }
             }
             // SAFETY: by the contract.
             unsafe { out.cast::<T>().add(token * PANEL_ROWS + row).write(sum) };
         }
     }
-}
-
-fn bytes<const SIGNED: bool>(sum: i32, a: [u8; 4], b: [u8; 4]) -> i32 {
-    let weight = |b: u8| if SIGNED { i32::from(b as i8) } else { i32::from(b) };
-    a.into_iter().zip(b).fold(sum, |sum, (a, b)| sum + i32::from(a as i8) * weight(b))
-}
-
-fn two(sum: f32, a: [u8; 4], b: [u8; 4]) -> f32 {
-    let halves = |bytes: [u8; 4]| {
-        let bits = u32::from_le_bytes(bytes);
-        [bits << 16, bits & 0xffff_0000].map(f32::from_bits)
-    };
-    sum + halves(a)[0] * halves(b)[0] + halves(a)[1] * halves(b)[1]
 }
 
 /// # Safety
@@ -80,7 +68,7 @@ impl<const SIGNED: bool> Grid for Emulated<16, SIGNED> {
 
     unsafe fn byte_tiles<const BOTH: bool>(shape: Shape, operands: Operands, out: &mut Sums) {
         // SAFETY: by the contract.
-        unsafe { four(shape, operands, out, 0, bytes::<BOTH>) }
+        unsafe { four(shape, operands, out, 0, four_bytes::<BOTH>) }
     }
 
     unsafe fn byte_tile<const SECOND: bool>(
@@ -92,52 +80,22 @@ impl<const SIGNED: bool> Grid for Emulated<16, SIGNED> {
     ) {
         let of = (shape.rows[usize::from(SECOND)], shape.steps, 1);
         // SAFETY: by the contract.
-        unsafe { one(of, (tokens, stride), panel, out, 0, bytes::<true>) }
+        unsafe { one(of, (tokens, stride), panel, out, 0, four_bytes::<true>) }
     }
 
     unsafe fn pair_tiles(shape: Shape, operands: Operands, out: &mut Sums) {
         // SAFETY: by the contract.
-        unsafe { four(shape, operands, out, 0.0, two) }
+        unsafe { four(shape, operands, out, 0.0, two_halves) }
     }
 }
 
 type Unit = Emulated<16, true>;
 
-/// Two panels and one, whose last rows have no column.
-const N_ROWS: usize = 3 * PANEL_ROWS - 6;
-const N_PANELS: usize = 3;
-
 /// Less than a tile, more than one, and groups of which the last is not full.
 const N_TOKENS: [usize; 3] = [4, 20, 76];
 
-/// Rows of numbers, scales and sums, with something that nobody reads behind each.
-fn rows<T: bytemuck::NoUninit>(
-    n: usize,
-    part: impl Fn(usize) -> (Vec<T>, Vec<f32>, Vec<i16>),
-) -> (Vec<u8>, [usize; 4]) {
-    let (mut bytes, mut at) = (Vec::new(), [0; 4]);
-    for token in 0..n {
-        let (numbers, scales, sums) = part(token);
-        let start = bytes.len();
-        for number in &numbers {
-            bytes.extend_from_slice(bytes_of(number));
-        }
-        at[1] = bytes.len() - start;
-        bytes.extend_from_slice(cast_slice(&scales));
-        at[2] = bytes.len() - start;
-        bytes.extend_from_slice(cast_slice(&sums));
-        bytes.extend_from_slice(&[0xff; 12]);
-        at[3] = bytes.len() - start;
-    }
-    (bytes, at)
-}
-
-fn tokens<'a>((bytes, at): &'a (Vec<u8>, [usize; 4])) -> Tokens<'a> {
-    Tokens { bytes, stride: at[3], numbers: at[0], scales: at[1], sums: at[2] }
-}
-
 /// Sums `[token][row]`, added to ones.
-fn sums<'a, W: GridWork<Unit>>(n: usize, work: impl FnOnce(&Columns<'_>) -> W + 'a) -> Vec<f32> {
+fn sums<W: GridWork<Unit>>(n: usize, work: impl FnOnce(&Columns<'_>) -> W) -> Vec<f32> {
     let mut all = vec![1.0; n * N_ROWS];
     let mut columns = Columns::all(&mut all, N_ROWS);
     let mut out = columns.part(0..N_ROWS, true);
@@ -165,10 +123,6 @@ fn check(
     }
 }
 
-fn floats(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
-    (0..n).map(|_| rng.random_range(-1.0..1.0f32)).collect()
-}
-
 fn planes_agree<const MINS: usize>() {
     let mut rng = ChaCha8Rng::seed_from_u64(31);
     for (n_tokens, n) in N_TOKENS.into_iter().zip([1, 3, 2]) {
@@ -180,13 +134,11 @@ fn planes_agree<const MINS: usize>() {
         let quants: Vec<i8> = (0..n_tokens * len).map(|_| rng.random_range(-127..=127)).collect();
         let scales = floats(n_tokens * n, &mut rng);
         let block = SUPERBLOCK / (2 * MINS).max(1);
-        let rows = rows(n_tokens, |token| {
-            let quants = quants[token * len..][..len].to_vec();
-            let sum = |block: &[i8]| block.iter().map(|&q| i16::from(q)).sum();
-            let sums = quants.chunks(block).map(sum).collect();
-            (quants, scales[token * n..][..n].to_vec(), sums)
-        });
-        let found = sums(n_tokens, |out| Planes::<MINS>::new(panels, tokens(&rows), n, out));
+        let sum = |block: &[i8]| block.iter().map(|&q| i16::from(q)).sum();
+        let block_sums: Vec<i16> = quants.chunks(block).map(sum).collect();
+        let parts = [cast_slice(&quants), cast_slice(&scales), cast_slice(&block_sums)];
+        let rows = Rows::new(n_tokens, parts[0], parts[1], parts[2]);
+        let found = sums(n_tokens, |out| Planes::<MINS>::new(panels, rows.tokens(), n, out));
         let weight = |panel: usize, row: usize, k: usize| {
             let superblock = panel * n + k / SUPERBLOCK;
             let (at, k) = (superblock * PANEL_ROWS + row, k % SUPERBLOCK);
@@ -225,13 +177,11 @@ fn tiles_of_bytes_are_the_plain_sums() {
         let d = floats(N_PANELS * n * PANEL_ROWS, &mut rng);
         let quants: Vec<i8> = (0..n_tokens * len).map(|_| rng.random_range(-127..=127)).collect();
         let scales = floats(n_tokens * n, &mut rng);
-        let rows = rows(n_tokens, |token| {
-            let quants = quants[token * len..][..len].to_vec();
-            // An offset for each block, which signed bytes do not have.
-            (quants, scales[token * n..][..n].to_vec(), vec![0; 2 * n])
-        });
+        // An offset for each block, which signed bytes do not have.
+        let offsets = vec![0; 4 * scales.len()];
+        let rows = Rows::new(n_tokens, cast_slice(&quants), cast_slice(&scales), &offsets);
         let panels = BlockPanels { weights: &weights, d: &d };
-        let found = sums(n_tokens, |out| Bytes::new(panels, tokens(&rows), n, out));
+        let found = sums(n_tokens, |out| Bytes::new(panels, rows.tokens(), n, out));
         let weight = |panel: usize, row: usize, k: usize| {
             let byte = weights[(panel * len + k / 4 * 4) * PANEL_ROWS + 4 * row + k % 4] as i8;
             let at = (panel * n + k / WIDE_BLOCK) * PANEL_ROWS + row;
@@ -254,8 +204,8 @@ fn tiles_of_pairs_are_the_plain_sums() {
         };
         let weights = halves(N_PANELS * PANEL_ROWS * len, &mut rng);
         let values = halves(n_tokens * len, &mut rng);
-        let rows = rows(n_tokens, |t| (values[t * len..][..len].to_vec(), Vec::new(), Vec::new()));
-        let found = sums(n_tokens, |out| Pairs::new(&weights, tokens(&rows), len / 2, out));
+        let rows = Rows::new(n_tokens, cast_slice(&values), &[], &[]);
+        let found = sums(n_tokens, |out| Pairs::new(&weights, rows.tokens(), len / 2, out));
         let worth = |bits: u16| bf16::from_bits(bits).to_f64();
         let weight = |panel: usize, row: usize, k: usize| {
             worth(weights[(panel * len + k / 2 * 2) * PANEL_ROWS + 2 * row + k % 2])

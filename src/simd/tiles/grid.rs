@@ -10,7 +10,7 @@
 
 use super::dot::Dot;
 use super::products::{put, Bytes, Pairs};
-use super::tokens::Token;
+use super::tokens::{number, Token};
 use super::{Columns, PlanesPanels, Tokens, PANEL_ROWS, SUPERBLOCK, WIDE_BLOCK};
 
 /// Tokens of a tile, and of a group.
@@ -135,17 +135,29 @@ pub(super) struct Buffers {
     totals: [Sums; AT_ONCE],
 }
 
+impl Buffers {
+    /// The sums, and the totals of `n` groups, which become zero.
+    #[inline(always)]
+    fn cleared(&mut self, n: usize) -> (&mut [Sums; 2], &mut [Sums]) {
+        let totals = &mut self.totals[..n];
+        for totals in &mut *totals {
+            totals.0 = [[[0; PANEL_ROWS]; TILE]; 4];
+        }
+        (&mut self.sums, totals)
+    }
+}
+
 /// What is added up for groups.
 pub(super) trait GridWork<G: Grid> {
     /// Steps of a tile.
     const STEPS: usize;
 
-    /// Adds to the totals of the groups, which are zero, or sets them.
+    /// Leaves the sums of the groups in their totals.
     ///
     /// # Safety
     /// The processor has what `G` needs, tiles are configured for the groups, and all tokens and
     /// panels are there.
-    unsafe fn add(&self, groups: &Groups, buffers: &mut Buffers);
+    unsafe fn sum(&self, groups: &Groups, buffers: &mut Buffers);
 }
 
 /// Does `work` for all tokens and panels.
@@ -173,12 +185,9 @@ pub(super) unsafe fn run<G: Grid, W: GridWork<G>>(work: &W, out: &mut Columns<'_
         for panel in (0..n_panels).step_by(2) {
             let panels = [panel, (panel + 1).min(n_panels - 1)];
             let groups = Groups { shape, first, n, wanted, panels };
-            for totals in &mut buffers.totals[..n] {
-                totals.0 = [[[0; PANEL_ROWS]; TILE]; 4];
-            }
             // SAFETY: by the contract.
             unsafe {
-                work.add(&groups, &mut buffers);
+                work.sum(&groups, &mut buffers);
                 put_groups::<G>(&groups, &mut buffers.totals, out);
             }
         }
@@ -290,10 +299,10 @@ impl<G: Grid, const MINS: usize> GridWork<G> for Planes<'_, MINS> {
     const STEPS: usize = TILE_STEPS;
 
     #[inline(always)]
-    unsafe fn add(&self, groups: &Groups, buffers: &mut Buffers) {
-        let Buffers { sums: [low, high], totals } = buffers;
+    unsafe fn sum(&self, groups: &Groups, buffers: &mut Buffers) {
+        let ([low, high], totals) = buffers.cleared(groups.n);
         for superblock in 0..self.n {
-            for (group, totals) in totals.iter_mut().enumerate().take(groups.n) {
+            for (group, totals) in totals.iter_mut().enumerate() {
                 // SAFETY: by the contract; the lengths were checked.
                 unsafe {
                     let planes = self.panels.planes.as_ptr().add(superblock * 2 * PLANE);
@@ -357,7 +366,7 @@ impl<const MINS: usize> Planes<'_, MINS> {
                         if MINS > 0 {
                             sum = G::fnma(below, d_min, sum);
                         }
-                        let scale = G::floats(scales.cast::<f32>().read_unaligned());
+                        let scale = G::floats(number(scales, 0));
                         G::store(to, G::fma(sum, scale, G::load_floats(to)));
                         low = low.wrapping_add(PANEL_ROWS);
                         high = high.wrapping_add(PANEL_ROWS);
@@ -391,7 +400,7 @@ impl<G: Grid> GridWork<G> for Bytes<'_> {
     const STEPS: usize = WIDE_BLOCK / 4;
 
     #[inline(always)]
-    unsafe fn add(&self, groups: &Groups, buffers: &mut Buffers) {
+    unsafe fn sum(&self, groups: &Groups, buffers: &mut Buffers) {
         let Buffers { sums: [sums, _], totals } = buffers;
         for (group, totals) in totals.iter_mut().enumerate().take(groups.n) {
             for panel in 0..2 {
@@ -450,7 +459,7 @@ impl Bytes<'_> {
                 d = d.wrapping_add(PANEL_ROWS);
                 let mut from = sums.part(block % 4).cast_const();
                 for t in 0..TILE {
-                    let scale = G::floats(scales[t].cast::<f32>().add(block).read_unaligned());
+                    let scale = G::floats(number(scales[t], block));
                     let sum = G::to_floats(G::load_ints(from));
                     total[t] = G::fma(sum, G::mul(row, scale), total[t]);
                     from = from.wrapping_add(ROW_BYTES);
@@ -472,12 +481,12 @@ impl<G: Grid> GridWork<G> for Pairs<'_> {
     const STEPS: usize = TILE_STEPS;
 
     #[inline(always)]
-    unsafe fn add(&self, groups: &Groups, buffers: &mut Buffers) {
-        let Buffers { sums: [sums, _], totals } = buffers;
+    unsafe fn sum(&self, groups: &Groups, buffers: &mut Buffers) {
+        let ([sums, _], totals) = buffers.cleared(groups.n);
         let n_tiles = self.n / TILE_STEPS;
         for start in (0..n_tiles).step_by(PART) {
             let n = PART.min(n_tiles - start);
-            for (group, totals) in totals.iter_mut().enumerate().take(groups.n) {
+            for (group, totals) in totals.iter_mut().enumerate() {
                 // SAFETY: by the contract; the lengths were checked.
                 unsafe {
                     let panels = self.panels.as_ptr().add(start * PANEL_BYTES);

@@ -10,7 +10,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::dot::{Bytes, Dot, Product, Wide, STEP_BYTES};
-use super::tokens::Token;
+use super::tokens::{number, Token};
 use super::{PANEL_ROWS, SUPERBLOCK, TILE_TOKENS};
 
 /// Sums of registers of rows and four tokens.
@@ -155,16 +155,6 @@ pub(super) unsafe fn levels<D: Dot, const BLOCK: usize, const R: usize>(
         }
     }
     total
-}
-
-/// Number `at` of those that lie at `from`, on any address.
-///
-/// # Safety
-/// It can be read, and any bits are a value of `T`.
-#[inline(always)]
-unsafe fn number<T>(from: *const u8, at: usize) -> T {
-    // SAFETY: by the contract.
-    unsafe { from.cast::<T>().add(at).read_unaligned() }
 }
 
 /// Blocks of 32, of `STEPS` steps each, and for each block the sums that the tokens have, if

@@ -1,4 +1,5 @@
-//! Products of a panel of sixteen weight rows with rows of activations, four tokens at a time.
+//! Products of a panel of sixteen weight rows with rows of activations, four tokens at a time, or
+//! sixteen where a processor multiplies whole tiles.
 //!
 //! A panel is a copy of sixteen rows in the order in which the registers want them; it is made once
 //! and meets every token of a chunk, so that the work of making it is spread over them. Six kinds

@@ -37,6 +37,16 @@ pub(super) struct Token {
     pub(super) sums: *const u8,
 }
 
+/// Number `at` of those that lie at `from`, on any address.
+///
+/// # Safety
+/// It can be read, and any bits are a value of `T`.
+#[inline(always)]
+pub(super) unsafe fn number<T>(from: *const u8, at: usize) -> T {
+    // SAFETY: by the contract.
+    unsafe { from.cast::<T>().add(at).read_unaligned() }
+}
+
 impl Tokens<'_> {
     /// Panics unless there are `n` rows, with so many bytes of numbers, scales and sums.
     pub(super) fn check(&self, n: usize, numbers: usize, scales: usize, sums: usize) {

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use crate::simd::tiles::kernels::Superblocks;
-use crate::simd::tiles::tokens::Token;
+use crate::simd::tiles::tokens::{number, Token};
 use crate::simd::tiles::{PANEL_ROWS, SUPERBLOCK, TILE_TOKENS};
 
 type Registers<T> = [[T; 2]; TILE_TOKENS];
@@ -82,8 +82,7 @@ pub(super) unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
         };
         for t in 0..TILE_TOKENS {
             // SAFETY: a scale for each superblock.
-            let a = unsafe { rows[t].scales.cast::<f32>().add(superblock).read_unaligned() };
-            let a = _mm256_set1_ps(a);
+            let a = _mm256_set1_ps(unsafe { number(rows[t].scales, superblock) });
             for i in 0..2 {
                 let sum = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[t][i]), d[i]);
                 let sum = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(min_sums[t][i]), d_min[i], sum);
@@ -142,5 +141,5 @@ unsafe fn load_floats(from: *const f32) -> [__m256; 2] {
 #[target_feature(enable = "avx2")]
 unsafe fn broadcast(from: *const u8) -> __m256i {
     // SAFETY: by the contract.
-    _mm256_set1_epi32(unsafe { from.cast::<i32>().read_unaligned() })
+    _mm256_set1_epi32(unsafe { number(from, 0) })
 }
