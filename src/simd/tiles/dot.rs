@@ -8,7 +8,6 @@
 
 use super::kernels::{self, Sums, Superblocks};
 use super::tokens::Token;
-use super::TILE_TOKENS;
 
 /// Methods on registers alone.
 macro_rules! registers {
@@ -122,13 +121,13 @@ pub(super) trait Dot: Copy {
     /// The superblocks and the rows are `n` superblocks long. Where a few registers are a panel, as
     /// many come together, in the order of its rows.
     #[inline(always)]
-    unsafe fn levels<const BLOCK: usize, const FLUSH: usize, const R: usize>(
+    unsafe fn levels<const BLOCK: usize, const FLUSH: usize, const R: usize, const T: usize>(
         n: usize,
         panels: [Superblocks; R],
-        rows: &[Token; TILE_TOKENS],
-    ) -> Sums<Self::Float, R> {
+        rows: &[Token; T],
+    ) -> Sums<Self::Float, R, T> {
         // SAFETY: by the contract.
-        unsafe { kernels::levels::<Self, BLOCK, R>(n, panels, rows) }
+        unsafe { kernels::levels::<Self, BLOCK, R, T>(n, panels, rows) }
     }
 }
 

@@ -162,8 +162,8 @@ pub(super) mod tests {
     /// The last panel has rows for which there is no column.
     pub(in crate::simd::tiles) const N_ROWS: usize = N_PANELS * PANEL_ROWS - 6;
 
-    /// Two tiles.
-    const N_TOKENS: usize = 2 * TILE_TOKENS;
+    /// Eight at a time, and a tile that is left.
+    const N_TOKENS: usize = 3 * TILE_TOKENS;
 
     /// Sums `[token][row]` by registers of sixteen rows, of which two are met at a time and
     /// one is left, of eight, and of four.
@@ -181,9 +181,9 @@ pub(super) mod tests {
                     // SAFETY: emulated registers need no features; the lengths were checked.
                     unsafe {
                         match lanes {
-                            16 => run::<Emulated<16, $signed>, _, 2>(&work, $out),
-                            8 => run::<Emulated<8, $signed>, _, 2>(&work, $out),
-                            _ => run::<Emulated<4, $signed>, _, 4>(&work, $out),
+                            16 => run::<Emulated<16, $signed>, _, 2, 8>(&work, $out),
+                            8 => run::<Emulated<8, $signed>, _, 2, TILE_TOKENS>(&work, $out),
+                            _ => run::<Emulated<4, $signed>, _, 4, TILE_TOKENS>(&work, $out),
                         }
                     }
                 }

@@ -15,13 +15,17 @@ use super::{
 // No closures here and in the kernels: one that has the features of the function around it is not
 // compiled into the library's loops, which have not.
 
-/// Sums over panels and four tokens, in pieces that registers of `D` hold.
+/// Sums over panels and some tokens, in pieces that registers of `D` hold.
 pub(super) trait Work<D: Dot> {
-    /// Sums of `R` registers of rows with the tokens of tile `tile`.
+    /// Sums of `R` registers of rows with the `T` tokens from `first` on.
     ///
     /// # Safety
     /// The processor has what `D` needs, and all rows and tokens are there.
-    unsafe fn tile<const R: usize>(&self, at: [Place; R], tile: usize) -> Sums<D::Float, R>;
+    unsafe fn tile<const R: usize, const T: usize>(
+        &self,
+        at: [Place; R],
+        first: usize,
+    ) -> Sums<D::Float, R, T>;
 }
 
 /// The rows of a register, from `row` of a panel on.
@@ -31,35 +35,60 @@ pub(super) struct Place {
     pub(super) row: usize,
 }
 
-/// Does `work` for all tiles, `R` registers at a time and what is left one by one.
+/// Does `work` for all tokens, `T` at a time and what is left by [`TILE_TOKENS`].
 ///
 /// # Safety
 /// The caller has the features that `D` needs; there are as many panels and tokens as `out` says.
 #[inline(always)]
-pub(super) unsafe fn run<D: Dot, W: Work<D>, const R: usize>(work: &W, out: &mut Columns<'_>) {
+pub(super) unsafe fn run<D: Dot, W: Work<D>, const R: usize, const T: usize>(
+    work: &W,
+    out: &mut Columns<'_>,
+) {
+    // What is left has to be whole tiles.
+    const { assert!(T.is_multiple_of(TILE_TOKENS)) };
+    let whole = out.n_tokens() / T * T;
+    // SAFETY: by the contract.
+    unsafe {
+        for first in (0..whole).step_by(T) {
+            all::<D, W, R, T>(work, first, out);
+        }
+        for first in (whole..out.n_tokens()).step_by(TILE_TOKENS) {
+            all::<D, W, R, TILE_TOKENS>(work, first, out);
+        }
+    }
+}
+
+/// All rows with `T` tokens, `R` registers at a time and what is left one by one.
+///
+/// # Safety
+/// As for [`run`]; there are so many tokens from `token` on.
+#[inline(always)]
+unsafe fn all<D: Dot, W: Work<D>, const R: usize, const T: usize>(
+    work: &W,
+    token: usize,
+    out: &mut Columns<'_>,
+) {
     let n_registers = n_panels(out) * (PANEL_ROWS / D::LANES);
-    for tile in 0..out.n_tokens() / TILE_TOKENS {
-        let mut first = 0;
-        // SAFETY: by the contract; `some` stays inside of the panels.
-        unsafe {
-            while first + R <= n_registers {
-                some::<D, W, R>(work, tile, first, out);
-                first += R;
-            }
-            while first < n_registers {
-                some::<D, W, 1>(work, tile, first, out);
-                first += 1;
-            }
+    let mut first = 0;
+    // SAFETY: by the contract; `some` stays inside of the panels.
+    unsafe {
+        while first + R <= n_registers {
+            some::<D, W, R, T>(work, token, first, out);
+            first += R;
+        }
+        while first < n_registers {
+            some::<D, W, 1, T>(work, token, first, out);
+            first += 1;
         }
     }
 }
 
 /// # Safety
-/// As for [`run`]; there are `R` registers of rows from `first` on.
+/// As for [`all`]; there are `R` registers of rows from `first` on.
 #[inline(always)]
-unsafe fn some<D: Dot, W: Work<D>, const R: usize>(
+unsafe fn some<D: Dot, W: Work<D>, const R: usize, const T: usize>(
     work: &W,
-    tile: usize,
+    token: usize,
     first: usize,
     out: &mut Columns<'_>,
 ) {
@@ -69,11 +98,11 @@ unsafe fn some<D: Dot, W: Work<D>, const R: usize>(
         *at = Place { panel: row / PANEL_ROWS, row: row % PANEL_ROWS };
     }
     // SAFETY: by the contract.
-    let sums = unsafe { work.tile::<R>(at, tile) };
+    let sums = unsafe { work.tile::<R, T>(at, token) };
     for (r, sums) in sums.iter().enumerate() {
         for (t, &sum) in sums.iter().enumerate() {
             // SAFETY: by the contract.
-            unsafe { put::<D>(sum, tile * TILE_TOKENS + t, (first + r) * D::LANES, out) };
+            unsafe { put::<D>(sum, token + t, (first + r) * D::LANES, out) };
         }
     }
 }
@@ -157,19 +186,23 @@ impl<'a> Levels<'a> {
 
 impl<D: Dot> Work<D> for Levels<'_> {
     #[inline(always)]
-    unsafe fn tile<const R: usize>(&self, at: [Place; R], tile: usize) -> Sums<D::Float, R> {
+    unsafe fn tile<const R: usize, const T: usize>(
+        &self,
+        at: [Place; R],
+        first: usize,
+    ) -> Sums<D::Float, R, T> {
         let mut panels = [self.superblocks(at[0]); R];
         for r in 1..R {
             panels[r] = self.superblocks(at[r]);
         }
         // SAFETY: by the contract; the lengths were checked.
         unsafe {
-            let rows = self.tokens.tile(tile);
+            let rows = self.tokens.tile::<T>(first);
             match self.shape {
-                Block32Levels16 => D::levels::<32, 8, R>(self.n, panels, &rows),
-                Block32Levels32 => D::levels::<32, 4, R>(self.n, panels, &rows),
-                Block16Levels32 => D::levels::<16, 4, R>(self.n, panels, &rows),
-                Block16Levels64 => D::levels::<16, 2, R>(self.n, panels, &rows),
+                Block32Levels16 => D::levels::<32, 8, R, T>(self.n, panels, &rows),
+                Block32Levels32 => D::levels::<32, 4, R, T>(self.n, panels, &rows),
+                Block16Levels32 => D::levels::<16, 4, R, T>(self.n, panels, &rows),
+                Block16Levels64 => D::levels::<16, 2, R, T>(self.n, panels, &rows),
             }
         }
     }
@@ -209,7 +242,11 @@ where
     P: Product<D, Sum = D::Int>,
 {
     #[inline(always)]
-    unsafe fn tile<const R: usize>(&self, at: [Place; R], tile: usize) -> Sums<D::Float, R> {
+    unsafe fn tile<const R: usize, const T: usize>(
+        &self,
+        at: [Place; R],
+        first: usize,
+    ) -> Sums<D::Float, R, T> {
         let mut weights = [self.weights.as_ptr(); R];
         let mut d = [self.d.as_ptr(); R];
         for r in 0..R {
@@ -219,8 +256,8 @@ where
         }
         // SAFETY: by the contract; the lengths were checked.
         unsafe {
-            let rows = self.tokens.tile(tile);
-            kernels::blocks::<D, P, STEPS, WITH_SUMS, R>(self.n, weights, d, &rows)
+            let rows = self.tokens.tile::<T>(first);
+            kernels::blocks::<D, P, STEPS, WITH_SUMS, R, T>(self.n, weights, d, &rows)
         }
     }
 }
@@ -253,14 +290,18 @@ impl<'a, P> Steps<'a, P> {
 
 impl<D: Dot, P: Product<D, Sum = D::Float>> Work<D> for Steps<'_, P> {
     #[inline(always)]
-    unsafe fn tile<const R: usize>(&self, at: [Place; R], tile: usize) -> Sums<D::Float, R> {
+    unsafe fn tile<const R: usize, const T: usize>(
+        &self,
+        at: [Place; R],
+        first: usize,
+    ) -> Sums<D::Float, R, T> {
         let mut weights = [self.panels.as_ptr(); R];
         for r in 0..R {
             let start = (at[r].panel * self.n * PANEL_ROWS + at[r].row) * STEP_BYTES;
             weights[r] = self.panels[start..].as_ptr();
         }
         // SAFETY: by the contract; the lengths were checked.
-        unsafe { kernels::in_parts::<D, P, R>(self.n, weights, &self.tokens.tile(tile)) }
+        unsafe { kernels::in_parts::<D, P, R, T>(self.n, weights, &self.tokens.tile::<T>(first)) }
     }
 }
 
@@ -315,6 +356,6 @@ impl TileMachine {
 
     /// `n` floats in panels `[panel][n][16]`.
     pub fn floats(self, panels: &[f32], tokens: Tokens<'_>, n: usize, mut out: Columns<'_>) {
-        self.0.run(&Floats::new(panels, tokens, n, &out), &mut out);
+        self.0.run_steps(&Floats::new(panels, tokens, n, &out), &mut out);
     }
 }

@@ -56,17 +56,17 @@ impl Tokens<'_> {
         assert!(parts.iter().all(|(start, len)| start + len <= self.stride), "{parts:?}");
     }
 
-    /// The rows of tile `tile`.
+    /// The rows from `first` on.
     ///
     /// # Safety
     /// There are so many.
     #[inline(always)]
-    pub(super) unsafe fn tile(&self, tile: usize) -> [Token; TILE_TOKENS] {
+    pub(super) unsafe fn tile<const T: usize>(&self, first: usize) -> [Token; T] {
         // SAFETY: by the contract.
-        let mut rows = [unsafe { self.row(tile * TILE_TOKENS) }; TILE_TOKENS];
+        let mut rows = [unsafe { self.row(first) }; T];
         for (t, row) in rows.iter_mut().enumerate() {
             // SAFETY: by the contract.
-            *row = unsafe { self.row(tile * TILE_TOKENS + t) };
+            *row = unsafe { self.row(first + t) };
         }
         rows
     }

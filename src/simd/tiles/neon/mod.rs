@@ -8,7 +8,7 @@ mod unpack;
 use std::arch::is_aarch64_feature_detected;
 
 use super::products::{run, Bytes, Pairs, Work};
-use super::{Columns, PlanesPanels, Tokens};
+use super::{Columns, PlanesPanels, Tokens, TILE_TOKENS};
 use registers::Quad;
 
 /// Which instructions the products use.
@@ -64,6 +64,11 @@ impl Set {
         unsafe { dot(work, out) }
     }
 
+    /// Does `work` whose sums need no registers beside them.
+    pub(super) fn run_steps(self, work: &impl Work<Quad>, out: &mut Columns<'_>) {
+        self.run(work, out);
+    }
+
     /// There are no products of planes.
     pub(super) fn run_planes(self, _: PlanesPanels<'_>, _: Tokens<'_>, _: usize, _: Columns<'_>) {
         unreachable!("products of planes on {}", self.name())
@@ -91,7 +96,7 @@ const AT_ONCE: usize = 4;
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn dot(work: &impl Work<Quad>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<Quad, _, AT_ONCE>(work, out) }
+    unsafe { run::<Quad, _, AT_ONCE, TILE_TOKENS>(work, out) }
 }
 
 /// # Safety
@@ -99,5 +104,5 @@ unsafe fn dot(work: &impl Work<Quad>, out: &mut Columns<'_>) {
 #[target_feature(enable = "neon,bf16")]
 unsafe fn bf16(work: &impl Work<Quad>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<Quad, _, AT_ONCE>(work, out) }
+    unsafe { run::<Quad, _, AT_ONCE, TILE_TOKENS>(work, out) }
 }

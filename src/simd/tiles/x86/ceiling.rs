@@ -31,13 +31,16 @@ impl TileMachine {
     }
 }
 
-/// Sums side by side, enough that none is waited for.
+/// Sums side by side, as many as there are registers for, so that none is waited for.
 const SUMS: usize = 8;
 
-/// Repeats `$add` of a sum and two factors, eight different pairs of them.
+/// The same in registers of 512 bits, of which there are twice as many.
+const SUMS_512: usize = 16;
+
+/// Repeats `$add` of `$sums` sums and two factors, as many different pairs of them.
 macro_rules! rounds {
-    ($n:ident, $class:ident, $zero:expr, $add:expr) => {
-        let (mut a, mut b, mut sums) = ([$zero; SUMS / 2], [$zero; 2], [$zero; SUMS]);
+    ($n:ident, $sums:ident, $class:ident, $zero:expr, $add:expr) => {
+        let (mut a, mut b, mut sums) = ([$zero; $sums / 2], [$zero; 2], [$zero; $sums]);
         for _ in 0..$n {
             // The factors are different ones as far as the compiler knows, so it has to compute
             // all products of all rounds.
@@ -45,7 +48,7 @@ macro_rules! rounds {
                 // SAFETY: no instruction at all.
                 unsafe { asm!("/* {} */", inout($class) * register, options(nomem, nostack)) };
             });
-            for i in 0..SUMS {
+            for i in 0..$sums {
                 sums[i] = $add(sums[i], a[i / 2], b[i % 2]);
             }
         }
@@ -56,7 +59,7 @@ macro_rules! rounds {
 /// Bytes times bytes, added up in 16 bits.
 #[target_feature(enable = "avx2")]
 fn int8(n: usize) -> u64 {
-    rounds!(n, ymm_reg, _mm256_setzero_si256(), |sum, a, b| {
+    rounds!(n, SUMS, ymm_reg, _mm256_setzero_si256(), |sum, a, b| {
         _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b))
     });
     32 * SUMS as u64
@@ -65,7 +68,7 @@ fn int8(n: usize) -> u64 {
 /// 16 bits times 16 bits, added up in 32.
 #[target_feature(enable = "avx2")]
 fn int16(n: usize) -> u64 {
-    rounds!(n, ymm_reg, _mm256_setzero_si256(), |sum, a, b| {
+    rounds!(n, SUMS, ymm_reg, _mm256_setzero_si256(), |sum, a, b| {
         _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
     });
     16 * SUMS as u64
@@ -73,49 +76,53 @@ fn int16(n: usize) -> u64 {
 
 #[target_feature(enable = "avx2,fma")]
 fn float(n: usize) -> u64 {
-    rounds!(n, ymm_reg, _mm256_setzero_ps(), |sum, a, b| _mm256_fmadd_ps(a, b, sum));
+    rounds!(n, SUMS, ymm_reg, _mm256_setzero_ps(), |sum, a, b| _mm256_fmadd_ps(a, b, sum));
     8 * SUMS as u64
 }
 
 /// Bytes times bytes, added up in 32 bits.
 #[target_feature(enable = "avx2,avxvnni")]
 fn int8_vnni(n: usize) -> u64 {
-    rounds!(n, ymm_reg, _mm256_setzero_si256(), |sum, a, b| _mm256_dpbusd_avx_epi32(sum, a, b));
+    rounds!(n, SUMS, ymm_reg, _mm256_setzero_si256(), |sum, a, b| _mm256_dpbusd_avx_epi32(
+        sum, a, b
+    ));
     32 * SUMS as u64
 }
 
 /// 16 bits times 16 bits, added up in 32.
 #[target_feature(enable = "avx2,avxvnni")]
 fn int16_vnni(n: usize) -> u64 {
-    rounds!(n, ymm_reg, _mm256_setzero_si256(), |sum, a, b| ymm::dpwssd(sum, a, b));
+    rounds!(n, SUMS, ymm_reg, _mm256_setzero_si256(), |sum, a, b| ymm::dpwssd(sum, a, b));
     16 * SUMS as u64
 }
 
 /// Bytes times bytes, added up in 32 bits, twice as many.
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn int8_512(n: usize) -> u64 {
-    rounds!(n, zmm_reg, _mm512_setzero_si512(), |sum, a, b| _mm512_dpbusd_epi32(sum, a, b));
-    64 * SUMS as u64
+    rounds!(n, SUMS_512, zmm_reg, _mm512_setzero_si512(), |sum, a, b| _mm512_dpbusd_epi32(
+        sum, a, b
+    ));
+    64 * SUMS_512 as u64
 }
 
 /// 16 bits times 16 bits, added up in 32.
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn int16_512(n: usize) -> u64 {
-    rounds!(n, zmm_reg, _mm512_setzero_si512(), |sum, a, b| zmm::dpwssd(sum, a, b));
-    32 * SUMS as u64
+    rounds!(n, SUMS_512, zmm_reg, _mm512_setzero_si512(), |sum, a, b| zmm::dpwssd(sum, a, b));
+    32 * SUMS_512 as u64
 }
 
 /// BF16 times BF16, added up in f32.
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn bf16(n: usize) -> u64 {
-    rounds!(n, zmm_reg, _mm512_setzero_si512(), |sum, a, b| {
+    rounds!(n, SUMS_512, zmm_reg, _mm512_setzero_si512(), |sum, a, b| {
         _mm512_castps_si512(zmm::dpbf16(_mm512_castsi512_ps(sum), a, b))
     });
-    32 * SUMS as u64
+    32 * SUMS_512 as u64
 }
 
 #[target_feature(enable = "avx512f")]
 fn float_512(n: usize) -> u64 {
-    rounds!(n, zmm_reg, _mm512_setzero_ps(), |sum, a, b| _mm512_fmadd_ps(a, b, sum));
-    16 * SUMS as u64
+    rounds!(n, SUMS_512, zmm_reg, _mm512_setzero_ps(), |sum, a, b| _mm512_fmadd_ps(a, b, sum));
+    16 * SUMS_512 as u64
 }

@@ -10,7 +10,7 @@ mod zmm;
 
 use super::grid::{self, GridWork, Planes, TILE_STEPS};
 use super::products::{run, Bytes, Pairs, Work};
-use super::{Columns, PlanesPanels, Tokens};
+use super::{Columns, PlanesPanels, Tokens, TILE_TOKENS};
 use ymm::{Ymm, YmmVnni};
 use zmm::Zmm;
 
@@ -102,6 +102,19 @@ impl Set {
         }
     }
 
+    /// Does `work` whose sums need no registers beside them.
+    pub(super) fn run_steps(
+        self,
+        work: &(impl Work<Ymm> + Work<YmmVnni> + Work<Zmm>),
+        out: &mut Columns<'_>,
+    ) {
+        match self {
+            Self::Avx2 | Self::AvxVnni => self.run(work, out),
+            // SAFETY: the set says what the processor has.
+            Self::Avx512Vnni | Self::Avx512Bf16 | Self::Amx => unsafe { avx512(work, out) },
+        }
+    }
+
     /// Sums of `n` superblocks. Panics where there are no tiles.
     pub(super) fn run_planes(
         self,
@@ -150,7 +163,7 @@ impl Set {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2(work: &impl Work<Ymm>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<Ymm, _, 2>(work, out) }
+    unsafe { run::<Ymm, _, 2, TILE_TOKENS>(work, out) }
 }
 
 /// # Safety
@@ -158,7 +171,7 @@ unsafe fn avx2(work: &impl Work<Ymm>, out: &mut Columns<'_>) {
 #[target_feature(enable = "avx2,fma,avxvnni")]
 unsafe fn avx_vnni(work: &impl Work<YmmVnni>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<YmmVnni, _, 2>(work, out) }
+    unsafe { run::<YmmVnni, _, 2, TILE_TOKENS>(work, out) }
 }
 
 /// Two panels at a time, because otherwise more operands are loaded than there are products.
@@ -168,7 +181,19 @@ unsafe fn avx_vnni(work: &impl Work<YmmVnni>, out: &mut Columns<'_>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn avx512_vnni(work: &impl Work<Zmm>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<Zmm, _, 2>(work, out) }
+    unsafe { run::<Zmm, _, 2, TILE_TOKENS>(work, out) }
+}
+
+/// Tokens that meet two panels at a time where a sum takes one register. Products take four to six
+/// cycles, and there are processors that begin two in each: with sixteen sums none is waited for.
+const STEP_TOKENS: usize = 8;
+
+/// # Safety
+/// AVX-512.
+#[target_feature(enable = "avx512f")]
+unsafe fn avx512(work: &impl Work<Zmm>, out: &mut Columns<'_>) {
+    // SAFETY: by the contract.
+    unsafe { run::<Zmm, _, 2, STEP_TOKENS>(work, out) }
 }
 
 /// # Safety
@@ -176,7 +201,7 @@ unsafe fn avx512_vnni(work: &impl Work<Zmm>, out: &mut Columns<'_>) {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn avx512_bf16(work: &impl Work<Zmm>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
-    unsafe { run::<Zmm, _, 2>(work, out) }
+    unsafe { run::<Zmm, _, 2, STEP_TOKENS>(work, out) }
 }
 
 /// # Safety

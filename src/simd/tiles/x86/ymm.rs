@@ -7,7 +7,6 @@ use super::avx2;
 use crate::simd::tiles::dot::{memory, registers, Dot};
 use crate::simd::tiles::kernels::{Sums, Superblocks};
 use crate::simd::tiles::tokens::Token;
-use crate::simd::tiles::TILE_TOKENS;
 
 /// AVX2 and FMA. There are no sums of four products of bytes.
 #[derive(Clone, Copy)]
@@ -57,18 +56,24 @@ macro_rules! dot {
 
             $(
                 #[inline(always)]
-                unsafe fn $levels<const BLOCK: usize, const FLUSH: usize, const R: usize>(
+                unsafe fn $levels<
+                    const BLOCK: usize,
+                    const FLUSH: usize,
+                    const R: usize,
+                    const T: usize,
+                >(
                     n: usize,
                     panels: [Superblocks; R],
-                    rows: &[Token; TILE_TOKENS],
-                ) -> Sums<__m256, R> {
+                    rows: &[Token; T],
+                ) -> Sums<__m256, R, T> {
                     assert_eq!(R, 2, "registers of a panel");
+                    let rows = rows.first_chunk().expect("tokens of a tile");
                     // SAFETY: by the contract, and as the head of `dot.rs` says: the second
                     // register has the rows behind the first one's.
                     let tile = unsafe { avx2::levels::<BLOCK, FLUSH>(n, panels[0], rows) };
-                    let mut sums = [[Self::floats(0.0); TILE_TOKENS]; R];
+                    let mut sums = [[Self::floats(0.0); T]; R];
                     for r in 0..R {
-                        for t in 0..TILE_TOKENS {
+                        for t in 0..T {
                             sums[r][t] = tile[t][r];
                         }
                     }
