@@ -1,5 +1,5 @@
-//! Products of a panel of sixteen weight rows with rows of activations, four tokens at a time, or
-//! sixteen where a processor multiplies whole tiles.
+//! Products of a panel of sixteen weight rows with rows of activations, four or eight tokens at
+//! a time, or sixteen where a processor multiplies whole tiles.
 //!
 //! A panel is a copy of sixteen rows in the order in which the registers want them; it is made once
 //! and meets every token of a chunk, so that the work of making it is spread over them. Six kinds
@@ -56,7 +56,7 @@ pub use tokens::Tokens;
 /// Weight rows in a panel.
 pub const PANEL_ROWS: usize = 16;
 
-/// Tokens that share one reading of a panel. Numbers of tokens are multiples of it.
+/// Tokens that share one reading of a panel, at least. Numbers of tokens are multiples of it.
 pub const TILE_TOKENS: usize = 4;
 
 /// Weights in a superblock of a K-quant.

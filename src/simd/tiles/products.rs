@@ -47,7 +47,8 @@ pub(super) unsafe fn run<D: Dot, W: Work<D>, const R: usize, const T: usize>(
     // What is left has to be whole tiles.
     const { assert!(T.is_multiple_of(TILE_TOKENS)) };
     let whole = out.n_tokens() / T * T;
-    // SAFETY: by the contract.
+    // SAFETY: by the contract, and all tokens are whole tiles, as `Tokens::check` saw: neither loop
+    // takes more than there are.
     unsafe {
         for first in (0..whole).step_by(T) {
             all::<D, W, R, T>(work, first, out);
@@ -97,11 +98,11 @@ unsafe fn some<D: Dot, W: Work<D>, const R: usize, const T: usize>(
         let row = (first + r) * D::LANES;
         *at = Place { panel: row / PANEL_ROWS, row: row % PANEL_ROWS };
     }
-    // SAFETY: by the contract.
+    // SAFETY: by the contract: `at` are rows of the panels, and the tokens are there.
     let sums = unsafe { work.tile::<R, T>(at, token) };
     for (r, sums) in sums.iter().enumerate() {
         for (t, &sum) in sums.iter().enumerate() {
-            // SAFETY: by the contract.
+            // SAFETY: by the contract; `t` is one of the tokens from `token` on.
             unsafe { put::<D>(sum, token + t, (first + r) * D::LANES, out) };
         }
     }

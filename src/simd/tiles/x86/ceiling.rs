@@ -83,9 +83,9 @@ fn float(n: usize) -> u64 {
 /// Bytes times bytes, added up in 32 bits.
 #[target_feature(enable = "avx2,avxvnni")]
 fn int8_vnni(n: usize) -> u64 {
-    rounds!(n, SUMS, ymm_reg, _mm256_setzero_si256(), |sum, a, b| _mm256_dpbusd_avx_epi32(
-        sum, a, b
-    ));
+    rounds!(n, SUMS, ymm_reg, _mm256_setzero_si256(), |sum, a, b| {
+        _mm256_dpbusd_avx_epi32(sum, a, b)
+    });
     32 * SUMS as u64
 }
 
@@ -99,9 +99,9 @@ fn int16_vnni(n: usize) -> u64 {
 /// Bytes times bytes, added up in 32 bits, twice as many.
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn int8_512(n: usize) -> u64 {
-    rounds!(n, SUMS_512, zmm_reg, _mm512_setzero_si512(), |sum, a, b| _mm512_dpbusd_epi32(
-        sum, a, b
-    ));
+    rounds!(n, SUMS_512, zmm_reg, _mm512_setzero_si512(), |sum, a, b| {
+        _mm512_dpbusd_epi32(sum, a, b)
+    });
     64 * SUMS_512 as u64
 }
 

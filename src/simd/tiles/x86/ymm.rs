@@ -67,7 +67,7 @@ macro_rules! dot {
                     rows: &[Token; T],
                 ) -> Sums<__m256, R, T> {
                     assert_eq!(R, 2, "registers of a panel");
-                    let rows = rows.first_chunk().expect("tokens of a tile");
+                    let rows = rows[..].try_into().expect("tokens of a tile");
                     // SAFETY: by the contract, and as the head of `dot.rs` says: the second
                     // register has the rows behind the first one's.
                     let tile = unsafe { avx2::levels::<BLOCK, FLUSH>(n, panels[0], rows) };
