@@ -14,6 +14,7 @@ use crate::simd::tiles::{
 pub struct Scratch {
     levels: Vec<u8>,
     scales: Vec<i16>,
+    factors: Vec<f32>,
     mins: Vec<i16>,
     d: Vec<f32>,
     d_min: Vec<f32>,
@@ -81,19 +82,31 @@ fn levels<'a>(
     let n = panels.len() * (panels[0][0].len() / format.block_bytes());
     let n_scales = n_scales(shape);
     let levels = aligned(&mut scratch.levels, n * PANEL_ROWS * SUPERBLOCK);
-    let scales = aligned(&mut scratch.scales, n * n_scales);
+    // Factors take the place of scales but for one superblock.
+    let with_factors = machine.has_factors();
+    let (stored, n_factors) = if with_factors { (1, n) } else { (n, 0) };
+    let scales = aligned(&mut scratch.scales, stored * n_scales);
+    let factors = aligned(&mut scratch.factors, n_factors * n_scales / 2);
     let mins = aligned(&mut scratch.mins, n * n_scales / 2);
     let d = aligned(&mut scratch.d, n * PANEL_ROWS);
     let d_min = aligned(&mut scratch.d_min, n * PANEL_ROWS);
     let parts = levels
         .chunks_exact_mut(PANEL_ROWS * SUPERBLOCK)
-        .zip(scales.chunks_exact_mut(n_scales).zip(mins.chunks_exact_mut(n_scales / 2)))
+        .zip(mins.chunks_exact_mut(n_scales / 2))
         .zip(d.chunks_exact_mut(PANEL_ROWS).zip(d_min.chunks_exact_mut(PANEL_ROWS)));
     let blocks = blocks(panels, format.block_bytes());
-    for (blocks, ((levels, (scales, mins)), (d, d_min))) in blocks.zip(parts) {
+    for (i, (blocks, ((levels, mins), (d, d_min)))) in blocks.zip(parts).enumerate() {
+        let at = if with_factors { 0 } else { i };
+        let scales = &mut scales[at * n_scales..][..n_scales];
+        let d = &mut *d;
         superblocks(machine, format, blocks, Unpacked { levels, scales, mins, d, d_min });
+        if with_factors {
+            let factors = &mut factors[i * n_scales / 2..][..n_scales / 2];
+            machine.multiply_scales(scales, d, factors);
+        }
     }
-    LevelsPanels { levels, scales, mins, d, d_min }
+    let scales = if with_factors { &[][..] } else { scales };
+    LevelsPanels { levels, scales, factors, mins, d, d_min }
 }
 
 /// Levels times scales. Where there are no minima, levels have a sign.

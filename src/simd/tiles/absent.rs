@@ -22,6 +22,10 @@ impl Set {
         match self {}
     }
 
+    pub(super) fn has_factors(self) -> bool {
+        match self {}
+    }
+
     pub(super) fn has_bytes(self) -> bool {
         match self {}
     }
@@ -56,6 +60,7 @@ absent! {
     levels(LevelsShape, LevelsPanels, Tokens, usize, Columns);
     planes(PlanesPanels, Tokens, usize, Columns);
     multiply_levels(&[u8], u8, &[i16], &mut [u8]);
+    multiply_scales(&[i16], &[f32], &mut [f32]);
     bytes(BlockPanels<u8>, Tokens, usize, Columns);
     wide(BlockPanels<i16>, Tokens, usize, Columns);
     pairs(&[u16], Tokens, usize, Columns);

@@ -45,6 +45,8 @@ pub(super) const STEP_BYTES: usize = 4;
 pub(super) trait Dot: Copy {
     /// Rows in a register.
     const LANES: usize;
+    /// Whether products of levels want [factors](super::LevelsPanels::factors), or scales.
+    const FACTORS: bool = true;
     /// Lanes of whole numbers; what is narrower lies in their bytes, lowest first.
     type Int: Copy;
     /// Lanes of f32.
@@ -82,8 +84,6 @@ pub(super) trait Dot: Copy {
 
     /// To the nearest floats.
     fn to_floats(ints: Self::Int) -> Self::Float;
-    /// The upper 16 bits of each lane, with their sign.
-    fn upper_halves(ints: Self::Int) -> Self::Int;
     /// `a + b`
     fn add(a: Self::Float, b: Self::Float) -> Self::Float;
     /// `a b`

@@ -59,10 +59,6 @@ impl<const LANES: usize, const SIGNED: bool> Dot for Emulated<LANES, SIGNED> {
         ints.map(|lane| lane as f32)
     }
 
-    fn upper_halves(ints: [i32; LANES]) -> [i32; LANES] {
-        ints.map(|lane| lane >> 16)
-    }
-
     fn add(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         zip(a, b, |a, b| a + b)
     }
@@ -283,9 +279,16 @@ pub(super) mod tests {
                 let mins: Vec<i16> =
                     (0..all * n_blocks).map(|_| rng.random_range(-4096..=4064)).collect();
                 let (d, d_min) = (floats(all, &mut rng), floats(all, &mut rng));
+                let factors: Vec<f32> = (0..all * n_blocks)
+                    .map(|i| {
+                        let d = d[i / (n_blocks * PANEL_ROWS) * PANEL_ROWS + i % PANEL_ROWS];
+                        f32::from(scales[2 * i]) * d
+                    })
+                    .collect();
                 let panels = LevelsPanels {
                     levels: &bytes,
                     scales: &scales,
+                    factors: &factors,
                     mins: &mins,
                     d: &d,
                     d_min: &d_min,

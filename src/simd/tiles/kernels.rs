@@ -21,6 +21,7 @@ pub(super) type Sums<S, const R: usize, const T: usize> = [[S; T]; R];
 pub(super) struct Superblocks {
     pub(super) levels: *const u8,
     pub(super) scales: *const i16,
+    pub(super) factors: *const f32,
     pub(super) mins: *const i16,
     pub(super) d: *const f32,
     pub(super) d_min: *const f32,
@@ -105,10 +106,11 @@ pub(super) unsafe fn levels<D: Dot, const BLOCK: usize, const R: usize, const T:
 ) -> Sums<D::Float, R, T> {
     let n_blocks = SUPERBLOCK / BLOCK;
     let mut levels = [std::ptr::null(); R];
-    let (mut scales, mut mins) = (levels, levels);
+    let mut factors = [std::ptr::null(); R];
+    let mut mins = levels;
     for r in 0..R {
         levels[r] = panels[r].levels;
-        scales[r] = panels[r].scales.cast::<u8>();
+        factors[r] = panels[r].factors;
         mins[r] = panels[r].mins.cast::<u8>();
     }
     let mut quants = [std::ptr::null(); T];
@@ -128,13 +130,11 @@ pub(super) unsafe fn levels<D: Dot, const BLOCK: usize, const R: usize, const T:
                 steps::<D, Bytes, R, T>(BLOCK / 4, &mut levels, &mut quants, &mut products);
             }
             for r in 0..R {
-                // SAFETY: a scale of each row, twice, for each sub-block, and one for all.
-                let (scale, d) =
-                    unsafe { (D::load_ints(scales[r]), D::load_floats(panels[r].d.add(at))) };
-                scales[r] = scales[r].wrapping_add(PANEL_STEP);
-                let scale = D::mul(D::to_floats(D::upper_halves(scale)), d);
+                // SAFETY: a factor of each row for each sub-block.
+                let factor = unsafe { D::load_floats(factors[r]) };
+                factors[r] = factors[r].wrapping_add(PANEL_ROWS);
                 for t in 0..T {
-                    sums[r][t] = D::fma(D::to_floats(products[r][t]), scale, sums[r][t]);
+                    sums[r][t] = D::fma(D::to_floats(products[r][t]), factor, sums[r][t]);
                 }
             }
         }

@@ -145,8 +145,11 @@ impl LevelBits {
 pub struct LevelsPanels<'a> {
     /// `[panel][superblock][64][16][4]`
     pub levels: &'a [u8],
-    /// `[panel][superblock][sub-block][16][2]`, each scale twice.
+    /// `[panel][superblock][sub-block][16][2]`, each scale twice; none where there are factors.
     pub scales: &'a [i16],
+    /// `[panel][superblock][sub-block][16]`: `d scale`, where the machine
+    /// [wants them](TileMachine::has_factors).
+    pub factors: &'a [f32],
     /// `[panel][superblock][pair of sub-blocks][16][2]`
     pub mins: &'a [i16],
     /// `[panel][superblock][16]`
@@ -198,6 +201,12 @@ impl TileMachine {
     /// Whether products of panels of planes are faster than those of levels.
     pub fn has_planes(self) -> bool {
         self.0.has_planes()
+    }
+
+    /// Whether products of levels want scales as factors, in f32: where sums of sub-blocks have 32
+    /// bits.
+    pub fn has_factors(self) -> bool {
+        self.0.has_factors()
     }
 
     /// What is added to signed bytes to make the weights of a panel of bytes: some processors

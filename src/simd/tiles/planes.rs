@@ -1,4 +1,4 @@
-//! Levels times scales, in two bytes.
+//! Levels times scales in two bytes, and scales times those of their superblocks.
 
 use super::{TileMachine, PANEL_ROWS, SUPERBLOCK};
 use crate::simd::{dispatch, InstructionSet, Kernel, Lanes};
@@ -19,6 +19,32 @@ impl TileMachine {
         assert!(n_blocks * 2 * PANEL_ROWS == scales.len() && [8, 16].contains(&n_blocks));
         let center = i16::from(center);
         dispatch(InstructionSet::best(), Multiply { levels, center, scales, n_blocks, planes });
+    }
+
+    /// One superblock of `LevelsPanels::factors` from one of `LevelsPanels::scales` and one of
+    /// `LevelsPanels::d`. Panics unless all are as long as a superblock.
+    pub fn multiply_scales(self, scales: &[i16], d: &[f32], factors: &mut [f32]) {
+        assert!(d.len() == PANEL_ROWS && factors.len().is_multiple_of(PANEL_ROWS));
+        assert!(scales.len() == 2 * factors.len());
+        dispatch(InstructionSet::best(), MultiplyScales { scales, d, factors });
+    }
+}
+
+struct MultiplyScales<'a> {
+    scales: &'a [i16],
+    d: &'a [f32],
+    factors: &'a mut [f32],
+}
+
+impl Kernel for MultiplyScales<'_> {
+    #[inline(always)]
+    fn run<L: Lanes, Wide: Lanes>(self) {
+        let parts = self.scales.chunks_exact(2 * PANEL_ROWS);
+        for (scales, factors) in parts.zip(self.factors.chunks_exact_mut(PANEL_ROWS)) {
+            for ((scale, d), factor) in scales.chunks_exact(2).zip(self.d).zip(factors) {
+                *factor = f32::from(scale[0]) * d;
+            }
+        }
     }
 }
 

@@ -163,21 +163,32 @@ impl<'a> Levels<'a> {
     ) -> Self {
         let (all, n_blocks) = (n_panels(out) * n * PANEL_ROWS, SUPERBLOCK / shape.block());
         assert!(panels.levels.len() == all * SUPERBLOCK);
-        assert!(panels.scales.len() == all * n_blocks * 2);
         assert!(panels.mins.len() == all * n_blocks);
         assert!(panels.d.len() == all && panels.d_min.len() == all);
         tokens.check(out.n_tokens(), n * SUPERBLOCK, n * 4, n * n_blocks * 2);
         Self { shape, n, panels, tokens }
     }
 
-    /// Where the superblocks of a register begin.
+    /// Where the superblocks of a register begin. Panics unless there are the scales or the factors
+    /// that `D` wants.
     #[inline(always)]
-    fn superblocks(&self, at: Place) -> Superblocks {
+    fn superblocks<D: Dot>(&self, at: Place) -> Superblocks {
         let (first, n_blocks) = (at.panel * self.n, SUPERBLOCK / self.shape.block());
+        let n_scales = self.panels.mins.len();
+        let (mut scales, mut factors) = (std::ptr::null(), std::ptr::null());
+        if D::FACTORS {
+            assert!(self.panels.factors.len() == n_scales);
+            factors = self.panels.factors[first * n_blocks * PANEL_ROWS + at.row..].as_ptr();
+        } else {
+            assert!(self.panels.scales.len() == 2 * n_scales);
+            let start = 2 * (first * n_blocks * PANEL_ROWS + at.row);
+            scales = self.panels.scales[start..].as_ptr();
+        }
         // Inside of the panels: `first + n` superblocks are at most `n_panels n`.
         Superblocks {
+            scales,
+            factors,
             levels: self.panels.levels[first * PANEL_ROWS * SUPERBLOCK + 4 * at.row..].as_ptr(),
-            scales: self.panels.scales[first * n_blocks * 2 * PANEL_ROWS + 2 * at.row..].as_ptr(),
             mins: self.panels.mins[first * n_blocks * PANEL_ROWS + 2 * at.row..].as_ptr(),
             d: self.panels.d[first * PANEL_ROWS + at.row..].as_ptr(),
             d_min: self.panels.d_min[first * PANEL_ROWS + at.row..].as_ptr(),
@@ -192,9 +203,9 @@ impl<D: Dot> Work<D> for Levels<'_> {
         at: [Place; R],
         first: usize,
     ) -> Sums<D::Float, R, T> {
-        let mut panels = [self.superblocks(at[0]); R];
+        let mut panels = [self.superblocks::<D>(at[0]); R];
         for r in 1..R {
-            panels[r] = self.superblocks(at[r]);
+            panels[r] = self.superblocks::<D>(at[r]);
         }
         // SAFETY: by the contract; the lengths were checked.
         unsafe {

@@ -38,6 +38,10 @@ impl Set {
         false
     }
 
+    pub(super) fn has_factors(self) -> bool {
+        true
+    }
+
     pub(super) fn has_bytes(self) -> bool {
         true
     }

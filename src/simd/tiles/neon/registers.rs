@@ -41,7 +41,6 @@ impl Dot for Quad {
         fn ints(value: i32) -> int32x4_t { vdupq_n_s32(value) }
         fn floats(value: f32) -> float32x4_t { vdupq_n_f32(value) }
         fn to_floats(ints: int32x4_t) -> float32x4_t { vcvtq_f32_s32(ints) }
-        fn upper_halves(ints: int32x4_t) -> int32x4_t { vshrq_n_s32::<16>(ints) }
         fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t { vaddq_f32(a, b) }
         fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t { vmulq_f32(a, b) }
         fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t { vfmaq_f32(c, a, b) }

@@ -26,7 +26,7 @@ pub(super) unsafe fn levels<const BLOCK: usize, const FLUSH: usize>(
     rows: &[Token; TILE_TOKENS],
 ) -> Registers<__m256> {
     let n_blocks = SUPERBLOCK / BLOCK;
-    let Superblocks { levels: mut weights, mut scales, mut mins, d, d_min } = panel;
+    let Superblocks { levels: mut weights, mut scales, mut mins, d, d_min, .. } = panel;
     let quants = rows.map(|row| row.numbers);
     let mut total = [[_mm256_setzero_ps(); 2]; TILE_TOKENS];
     for superblock in 0..n {

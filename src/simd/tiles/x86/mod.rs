@@ -64,6 +64,10 @@ impl Set {
         self >= Self::Amx
     }
 
+    pub(super) fn has_factors(self) -> bool {
+        self >= Self::AvxVnni
+    }
+
     pub(super) fn has_bytes(self) -> bool {
         self >= Self::AvxVnni
     }

@@ -29,7 +29,6 @@ macro_rules! dot {
                 fn ints(value: i32) -> __m256i { _mm256_set1_epi32(value) }
                 fn floats(value: f32) -> __m256 { _mm256_set1_ps(value) }
                 fn to_floats(ints: __m256i) -> __m256 { _mm256_cvtepi32_ps(ints) }
-                fn upper_halves(ints: __m256i) -> __m256i { _mm256_srai_epi32::<16>(ints) }
                 fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
                 fn mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
                 fn fma(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmadd_ps(a, b, c) }
@@ -55,6 +54,8 @@ macro_rules! dot {
             }
 
             $(
+                const FACTORS: bool = false;
+
                 #[inline(always)]
                 unsafe fn $levels<
                     const BLOCK: usize,

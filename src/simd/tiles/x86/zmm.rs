@@ -21,7 +21,6 @@ impl Dot for Zmm {
         fn ints(value: i32) -> __m512i { _mm512_set1_epi32(value) }
         fn floats(value: f32) -> __m512 { _mm512_set1_ps(value) }
         fn to_floats(ints: __m512i) -> __m512 { _mm512_cvtepi32_ps(ints) }
-        fn upper_halves(ints: __m512i) -> __m512i { _mm512_srai_epi32::<16>(ints) }
         fn add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
         fn mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
         fn fma(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
