@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rwkvq::ggml::{self, TensorType};
-use rwkvq::matmul::{multiply, Activations, Columns, Format, Machine, Matrix, Scratch};
+use rwkvq::matmul::{multiply, Activations, Columns, Format, Machine, Matrix, Parts, Scratch};
 
 fn tensor_type(format: Format) -> TensorType {
     match format {
@@ -159,6 +159,24 @@ fn products_of(machine: Machine) {
 
 /// A weight or an activation that is not finite makes all sums that it is in not finite, and no
 /// other one.
+#[test]
+fn parts_are_all_rows_once_and_foresee_the_next() {
+    let (n_in, n_out) = (3, 1100);
+    let bytes = vec![0; 4 * n_in * n_out];
+    let matrix = Matrix::new(Format::F32, &bytes, n_in);
+    for n_threads in 1..=3 {
+        let parts = Parts::default();
+        let all: Vec<_> = std::iter::from_fn(|| parts.take(&matrix, n_threads)).collect();
+        assert!(all.len() >= 4 * n_threads, "{n_threads} threads");
+        assert_eq!((all[0].rows.start, all[all.len() - 1].rows.end), (0, n_out));
+        assert!(all.windows(2).all(|pair| pair[0].rows.end == pair[1].rows.start));
+        for (i, part) in all.iter().enumerate() {
+            let next = all.get(i + n_threads).map_or(n_out..n_out, |part| part.rows.clone());
+            assert_eq!(part.next, next, "part {i} of {n_threads} threads");
+        }
+    }
+}
+
 #[test]
 fn what_is_not_finite_stays_apart() {
     const N_IN: usize = 256;

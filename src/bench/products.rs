@@ -102,10 +102,10 @@ fn seconds(
         let width = matrix.part_rows(n_threads);
         let (mut scratch, mut out) = (Scratch::default(), vec![0f32; width * n_tokens]);
         let begin = Instant::now();
-        while let Some(rows) = parts.take(&matrix, n_threads) {
+        while let Some(part) = parts.take(&matrix, n_threads) {
             let mut columns = Columns::all(&mut out, width);
-            let columns = columns.part(0..rows.len(), false);
-            multiply(machine, matrix, rows, prepared, &mut scratch, columns);
+            let columns = columns.part(0..part.rows.len(), false);
+            multiply(machine, matrix, part, prepared, &mut scratch, columns);
         }
         let seconds = begin.elapsed().as_secs_f64();
         std::hint::black_box(out);

@@ -96,9 +96,9 @@ pub(super) unsafe extern "C" fn product(
         let activations = slice::from_raw_parts(x.data.cast::<u8>(), size);
         let y = (*dst).data.cast::<f32>();
         SCRATCH.with_borrow_mut(|scratch| {
-            while let Some(rows) = op.parts.take(&matrix, nth) {
-                let out = Columns::new(y.add(rows.start), n, rows.len(), n_out);
-                multiply(machine, matrix, rows, activations, scratch, out);
+            while let Some(part) = op.parts.take(&matrix, nth) {
+                let out = Columns::new(y.add(part.rows.start), n, part.rows.len(), n_out);
+                multiply(machine, matrix, part, activations, scratch, out);
             }
         });
         op.leave(nth);

@@ -37,8 +37,7 @@ pub(super) fn fill<'a>(
     scratch: &'a mut Scratch,
 ) -> Panels<'a> {
     let format = matrix.format;
-    let block = |col: usize| col / format.block_len() * format.block_bytes();
-    let bytes = block(cols.start)..block(cols.end);
+    let bytes = matrix.bytes_of(&cols);
     let panels: Vec<Rows<'_>> = rows
         .clone()
         .step_by(PANEL_ROWS)

@@ -29,6 +29,7 @@ pub use crate::simd::tiles::{
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::simd::prefetch;
 use crate::simd::tiles::{LevelsShape, SUPERBLOCK, WIDE_BLOCK, WIDE_LIMIT};
 
 /// Largest magnitude of weights and activations where both become whole numbers.
@@ -173,8 +174,39 @@ impl<'a> Matrix<'a> {
         (n_panels / (PARTS * n_threads)).clamp(1, panels::AT_ONCE) * PANEL_ROWS
     }
 
+    /// Where columns lie in a row, in bytes.
+    fn bytes_of(&self, cols: &Range<usize>) -> Range<usize> {
+        let block = |col: usize| col / self.format.block_len() * self.format.block_bytes();
+        block(cols.start)..block(cols.end)
+    }
+
+    /// Asks for columns of some rows to be brought nearer. Not those of float types: there are so
+    /// many bytes that the product waits for them instead.
+    fn prefetch(&self, rows: Range<usize>, cols: &Range<usize>) {
+        if self.format.block_len() > 1 {
+            let bytes = self.bytes_of(cols);
+            rows.for_each(|row| prefetch(&self.row(row)[bytes.clone()]));
+        }
+    }
+
     fn row(&self, row: usize) -> &'a [u8] {
         &self.bytes[row * self.row_bytes..][..self.row_bytes]
+    }
+}
+
+/// Rows of a product that a thread multiplies, and those which will probably be its next ones: they
+/// are brought nearer meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// They begin at a multiple of [`PANEL_ROWS`].
+    pub rows: Range<usize>,
+    /// Any rows of the matrix, or none.
+    pub next: Range<usize>,
+}
+
+impl From<Range<usize>> for Part {
+    fn from(rows: Range<usize>) -> Self {
+        Self { rows, next: 0..0 }
     }
 }
 
@@ -184,10 +216,12 @@ pub struct Parts(AtomicUsize);
 
 impl Parts {
     /// Rows that no other of the `n_threads` threads has; none if all are taken.
-    pub fn take(&self, matrix: &Matrix<'_>, n_threads: usize) -> Option<Range<usize>> {
+    pub fn take(&self, matrix: &Matrix<'_>, n_threads: usize) -> Option<Part> {
         let (n_out, size) = (matrix.n_out(), matrix.part_rows(n_threads));
         let start = self.0.fetch_add(1, Ordering::Relaxed) * size;
-        (start < n_out).then(|| start..n_out.min(start + size))
+        let rows = |start: usize| start.min(n_out)..n_out.min(start + size);
+        // The others take one each in the time of this one.
+        (start < n_out).then(|| Part { rows: rows(start), next: rows(start + n_threads * size) })
     }
 
     /// All can be taken again.
@@ -196,20 +230,22 @@ impl Parts {
     }
 }
 
-/// Multiplies rows `rows` of `matrix` with rows of activations, as [`Activations::prepare`] left
-/// them one after the other, into `out`: a row for each token, a column for each row of `rows`.
+/// Multiplies rows of `matrix` with rows of activations, as [`Activations::prepare`] left
+/// them one after the other, into `out`: a row for each token, a column for each of the rows.
 ///
 /// Panics unless the tokens of `out` are a multiple of [`TILE_TOKENS`] and its columns as many as
-/// `rows`, `rows` begins at a multiple of [`PANEL_ROWS`], and `prepared` is as long as they say.
+/// the rows, these begin at a multiple of [`PANEL_ROWS`], and `prepared` is as long as they say.
 pub fn multiply(
     machine: Machine,
     matrix: Matrix<'_>,
-    rows: Range<usize>,
+    part: impl Into<Part>,
     prepared: &[u8],
     scratch: &mut Scratch,
     out: Columns<'_>,
 ) {
+    let part = part.into();
+    let rows = &part.rows;
     assert!(rows.start.is_multiple_of(PANEL_ROWS) && rows.end <= matrix.n_out(), "rows {rows:?}");
     assert_eq!(out.width(), rows.len(), "a column for each row");
-    panels::multiply(machine, matrix, rows, prepared, scratch, out);
+    panels::multiply(machine, matrix, part, prepared, scratch, out);
 }

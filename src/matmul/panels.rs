@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::fill::fill;
-use super::{Activations, Columns, Machine, Matrix, Scratch, PANEL_ROWS};
+use super::{Activations, Columns, Machine, Matrix, Part, Scratch, PANEL_ROWS};
 use crate::simd::tiles::{
     BlockPanels, LevelsPanels, LevelsShape, PlanesPanels, Tokens, SUPERBLOCK, WIDE_BLOCK,
 };
@@ -21,22 +21,33 @@ pub(super) const AT_ONCE: usize = GROUP_BYTES / PANEL_BYTES;
 pub(super) fn multiply(
     machine: Machine,
     matrix: Matrix<'_>,
-    rows: Range<usize>,
+    part: Part,
     prepared: &[u8],
     scratch: &mut Scratch,
     mut out: Columns<'_>,
 ) {
     let (n_in, activations) = (matrix.n_in, matrix.activations(machine));
     let panel_cols = PANEL_BYTES / (PANEL_ROWS * weight_bytes(activations));
-    for first in rows.clone().step_by(AT_ONCE * PANEL_ROWS) {
-        let some = first..rows.end.min(first + AT_ONCE * PANEL_ROWS);
-        for start in (0..n_in).step_by(panel_cols) {
-            let cols = start..n_in.min(start + panel_cols);
-            let tokens = activations.tokens(prepared, n_in, &cols);
-            let columns = some.start - rows.start..some.end - rows.start;
-            let panels = fill(machine, matrix, some.clone(), cols.clone(), scratch);
-            panels.times(machine, tokens, cols.len(), out.part(columns, start > 0));
+    // Panels that meet the tokens at a time: their rows and columns.
+    let groups = |rows: Range<usize>| {
+        rows.clone().step_by(AT_ONCE * PANEL_ROWS).flat_map(move |first| {
+            let some = first..rows.end.min(first + AT_ONCE * PANEL_ROWS);
+            let cols = (0..n_in).step_by(panel_cols);
+            cols.map(move |start| (some.clone(), start..n_in.min(start + panel_cols)))
+        })
+    };
+    let Part { rows, next } = part;
+    let behind = groups(next).take(1);
+    let mut ahead = groups(rows.clone()).chain(behind).skip(1);
+    for (some, cols) in groups(rows.clone()) {
+        let tokens = activations.tokens(prepared, n_in, &cols);
+        let columns = some.start - rows.start..some.end - rows.start;
+        let panels = fill(machine, matrix, some, cols.clone(), scratch);
+        // It comes while these meet the tokens.
+        if let Some((rows, cols)) = ahead.next() {
+            matrix.prefetch(rows, &cols);
         }
+        panels.times(machine, tokens, cols.len(), out.part(columns, cols.start > 0));
     }
 }
 

@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use super::exponential::exp;
-use crate::simd::{dispatch, InstructionSet, Kernel, Lanes};
+use crate::simd::{dispatch, prefetch, InstructionSet, Kernel, Lanes};
 
 /// Operands for all heads and lanes. C = heads * head size; rows of a lane are consecutive, and each
 /// stands behind any row above it.
@@ -174,6 +174,9 @@ impl<F: FnMut(usize, &[f32])> Kernel for HeadKernel<'_, F> {
     }
 }
 
+/// Rows from one to that which is brought nearer meanwhile.
+const AHEAD: usize = 4;
+
 impl Row {
     fn new(size: usize, padded: usize) -> Self {
         let zeros = |n| vec![0.0; n];
@@ -192,6 +195,13 @@ impl Row {
         let (size, c) = (all.head_size, all.base.len());
         let head = index % (c / size) * size;
         let at = row * c + head;
+        // Rows of a head lie so far apart that the processor does not foresee them.
+        let ahead = at + AHEAD * c;
+        for values in [all.k, all.v, all.r, all.decay] {
+            if let Some(values) = values.get(ahead..ahead + size) {
+                prefetch(values);
+            }
+        }
         self.k.copy_from_slice(&all.k[at..at + size]);
         self.v[..size].copy_from_slice(&all.v[at..at + size]);
         self.r.copy_from_slice(&all.r[at..at + size]);

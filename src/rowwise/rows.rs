@@ -1,5 +1,7 @@
 //! Expressions over the rows of matrices.
 
+use std::iter;
+
 use super::exponential::{sigmoid, tanh};
 use super::norm::norm;
 use crate::simd::{dispatch, InstructionSet, Kernel, Lanes};
@@ -180,10 +182,13 @@ impl Kernel for RowKernel<'_> {
         match rows {
             Rows::Same { x } => out.copy_from_slice(part(x, row, n)),
             Rows::Norm { x, y, weight, bias, eps } => {
-                out.copy_from_slice(part(x, row, n));
-                if let Some(y) = y {
-                    for (out, y) in out.iter_mut().zip(part(y, row, n)) {
-                        *out += y;
+                let x = part(x, row, n);
+                match y {
+                    None => out.copy_from_slice(x),
+                    Some(y) => {
+                        for (out, (x, y)) in out.iter_mut().zip(x.iter().zip(part(y, row, n))) {
+                            *out = x + y;
+                        }
                     }
                 }
                 norm(out, part(weight, 0, n), part(bias, 0, n), eps);
@@ -191,24 +196,19 @@ impl Kernel for RowKernel<'_> {
             Rows::Shifted { x, states, shift, lerp, mix } => {
                 let before = bytemuck::cast_slice::<f32, i32>(shift)[row] as usize;
                 let n_lanes = states.len() / n;
-                match before {
-                    0 => out.fill(0.0),
-                    _ if before <= n_lanes => out.copy_from_slice(part(states, before - 1, n)),
-                    _ => out.copy_from_slice(part(x, before - 1 - n_lanes, n)),
-                }
-                let x = part(x, row, n).iter().zip(part(lerp, 0, n));
-                match mix {
-                    None => {
-                        for (out, (x, lerp)) in out.iter_mut().zip(x) {
-                            *out = x + (*out - x) * lerp;
-                        }
-                    }
-                    Some(mix) => {
-                        let parts = out.iter_mut().zip(x.zip(part(mix, row, n)));
-                        for (out, ((x, lerp), mix)) in parts {
-                            *out = x + (*out - x) * (lerp + mix);
-                        }
-                    }
+                let before = match before {
+                    0 => None,
+                    _ if before <= n_lanes => Some(part(states, before - 1, n)),
+                    _ => Some(part(x, before - 1 - n_lanes, n)),
+                };
+                let (x, lerp) = (part(x, row, n), part(lerp, 0, n));
+                let lerp = lerp.iter().copied();
+                let share = mix.map(|mix| lerp.clone().zip(part(mix, row, n)).map(|(l, m)| l + m));
+                match (before, share) {
+                    (None, None) => toward(out, x, iter::repeat(0.0), lerp),
+                    (None, Some(share)) => toward(out, x, iter::repeat(0.0), share),
+                    (Some(before), None) => toward(out, x, before.iter().copied(), lerp),
+                    (Some(before), Some(share)) => toward(out, x, before.iter().copied(), share),
                 }
             }
             Rows::Tanh { x, width, first, .. } => {
@@ -242,6 +242,19 @@ impl Kernel for RowKernel<'_> {
                 }
             }
         }
+    }
+}
+
+/// From `x` to `before`, as far as `share` says.
+#[inline(always)]
+fn toward(
+    out: &mut [f32],
+    x: &[f32],
+    before: impl Iterator<Item = f32>,
+    share: impl Iterator<Item = f32>,
+) {
+    for (out, ((x, before), share)) in out.iter_mut().zip(x.iter().zip(before).zip(share)) {
+        *out = x + (before - x) * share;
     }
 }
 

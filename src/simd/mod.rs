@@ -6,12 +6,14 @@
 //! the compiler never forms one), so every path gives the same bits. Uses std only.
 
 mod lanes;
+mod prefetch;
 mod registers;
 pub mod tiles;
 
 use std::fmt;
 
 pub use lanes::{nearest_int, Lanes, ROUNDER, ROUND_LIMIT};
+pub use prefetch::prefetch;
 
 use lanes::Registers;
 
