@@ -41,7 +41,7 @@ pub(super) fn center(format: Format) -> u8 {
 }
 
 /// Reads one block of `format`, a K-quant.
-#[inline]
+#[inline(always)]
 pub(super) fn superblock(format: Format, block: &[u8]) -> Superblock<'_> {
     match format {
         Format::Q2K => q2_k(block),
@@ -58,6 +58,7 @@ fn no_superblocks(format: Format) -> ! {
 }
 
 /// `scales 16 | two bits 64 | d | d_min`
+#[inline(always)]
 fn q2_k(block: &[u8]) -> Superblock<'_> {
     let (head, rest) = block.split_at(16);
     let (low, d) = rest.split_at(64);
@@ -68,6 +69,7 @@ fn q2_k(block: &[u8]) -> Superblock<'_> {
 }
 
 /// `third bit 32 | two bits 64 | scales 12 | d`
+#[inline(always)]
 fn q3_k(block: &[u8]) -> Superblock<'_> {
     let (high, rest) = block.split_at(32);
     let (low, rest) = rest.split_at(64);
@@ -84,16 +86,19 @@ fn q3_k(block: &[u8]) -> Superblock<'_> {
 }
 
 /// `d | d_min | scales 12 | low four bits 128`
+#[inline(always)]
 fn q4_k(block: &[u8]) -> Superblock<'_> {
     affine(block, &[], &block[16..])
 }
 
 /// `d | d_min | scales 12 | fifth bit 32 | low four bits 128`
+#[inline(always)]
 fn q5_k(block: &[u8]) -> Superblock<'_> {
     affine(block, &block[16..48], &block[48..])
 }
 
 /// `d`, `d_min`, and eight scales and minima of six bits in twelve bytes.
+#[inline(always)]
 fn affine<'a>(block: &[u8], high: &'a [u8], low: &'a [u8]) -> Superblock<'a> {
     let (mut scales, mut mins) = ([0; 16], [0; 16]);
     let bytes: &[u8; 12] = block[4..16].try_into().expect("twelve bytes");
@@ -107,6 +112,7 @@ fn affine<'a>(block: &[u8], high: &'a [u8], low: &'a [u8]) -> Superblock<'a> {
 }
 
 /// `low four bits 128 | high two bits 64 | scales 16 | d`
+#[inline(always)]
 fn q6_k(block: &[u8]) -> Superblock<'_> {
     let (low, rest) = block.split_at(128);
     let (high, rest) = rest.split_at(64);

@@ -70,21 +70,21 @@ fn scales(row: &[f32], max: f32) -> (f32, f32) {
         largest = _mm256_max_ps(_mm256_andnot_ps(sign, x), largest);
         poison = _mm256_add_ps(poison, _mm256_mul_ps(x, _mm256_setzero_ps()));
     }
-    let largest = lanes(largest).into_iter().fold(0f32, f32::max);
-    let poison: f32 = lanes(poison).into_iter().sum();
+    let largest = across(largest, |a, b| _mm_max_ps(a, b));
+    let poison = across(poison, |a, b| _mm_add_ps(a, b));
     // A row so small that the quotient is not finite is zero.
     let inverse = max / largest;
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     (inverse, if inverse == 0.0 { 0.0 } else { 1.0 / inverse } + poison)
 }
 
+/// All lanes by `f`, two halves at a time.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn lanes(x: __m256) -> [f32; 8] {
-    let mut lanes = [0.0; 8];
-    // SAFETY: there is room for eight values.
-    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), x) };
-    lanes
+fn across(x: __m256, f: impl Fn(__m128, __m128) -> __m128) -> f32 {
+    let fours = f(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+    let pairs = f(fours, _mm_movehl_ps(fours, fours));
+    _mm_cvtss_f32(f(pairs, _mm_shuffle_ps::<1>(pairs, pairs)))
 }
 
 /// `row` times `inverse` to the nearest whole numbers, ties to even.

@@ -23,25 +23,38 @@ impl TileMachine {
         // SAFETY: `self` says that the processor has AVX2; the assertions are the contracts.
         unsafe {
             match bits {
-                LevelBits::Two => levels(low, high, out, |low, _, j| two_bits(low, j)),
-                LevelBits::Three => levels(low, high, out, |low, high, j| {
-                    let third = _mm256_slli_epi16::<2>(bits_at::<1>(load(high), j));
-                    _mm256_or_si256(two_bits(low, j), third)
-                }),
-                LevelBits::Four => levels(low, high, out, |low, _, j| four_bits(low, j)),
-                LevelBits::Five => levels(low, high, out, |low, high, j| {
-                    let fifth = _mm256_slli_epi16::<4>(bits_at::<1>(load(high), j));
-                    _mm256_or_si256(four_bits(low, j), fifth)
-                }),
-                LevelBits::Six => levels(low, high, out, |low, high, j| {
-                    // Of each half: parts 0 and 1 are the low nibbles of 32 bytes each, 2 and 3
-                    // the high ones; 32 bytes above hold two bits of each.
-                    let (half, part) = (j / 4, j % 4);
-                    let low = load(low.add(64 * half + 32 * (part % 2)));
-                    let high = bits_at::<3>(load(high.add(32 * half)), 2 * part);
-                    let high = _mm256_slli_epi16::<4>(high);
-                    _mm256_or_si256(bits_at::<15>(low, 4 * (part / 2)), high)
-                }),
+                LevelBits::Two => {
+                    let of = |low, _: [_; 0], part, _| bits_at::<3>(low, 2 * part);
+                    levels(low, high, out, |piece, part: usize| 4 * piece + part, of, 2);
+                }
+                LevelBits::Three => {
+                    let of = |low, [high]: [_; 1], part, j| {
+                        let third = _mm256_slli_epi16::<2>(bits_at::<1>(high, j));
+                        _mm256_or_si256(bits_at::<3>(low, 2 * part), third)
+                    };
+                    levels(low, high, out, |piece, part| 4 * piece + part, of, 2);
+                }
+                LevelBits::Four => {
+                    let of = |low, _: [_; 0], part, _| bits_at::<15>(low, 4 * part);
+                    levels(low, high, out, |piece, part| 2 * piece + part, of, 4);
+                }
+                LevelBits::Five => {
+                    let of = |low, [high]: [_; 1], part, j| {
+                        let fifth = _mm256_slli_epi16::<4>(bits_at::<1>(high, j));
+                        _mm256_or_si256(bits_at::<15>(low, 4 * part), fifth)
+                    };
+                    levels(low, high, out, |piece, part| 2 * piece + part, of, 4);
+                }
+                LevelBits::Six => {
+                    // Of each half of a superblock: 32s 0 and 1 are the low nibbles of 32 bytes
+                    // each, 2 and 3 the high ones; 32 bytes above hold two bits of each.
+                    let of = |low, high: [_; 2], part, j: usize| {
+                        let high = _mm256_slli_epi16::<4>(bits_at::<3>(high[j / 4], 2 * (j % 4)));
+                        _mm256_or_si256(bits_at::<15>(low, 4 * part), high)
+                    };
+                    let at = |piece: usize, part| 4 * (piece / 2) + 2 * part + piece % 2;
+                    levels(low, high, out, at, of, 4);
+                }
             }
         }
     }
@@ -121,50 +134,48 @@ impl TileMachine {
     }
 }
 
+/// Sixteen rows of `pieces` times 32 bytes of low bits, and of `HIGH` times 32 of those above. A piece
+/// has parts of several 32 levels: part `part` of piece `piece` is in 32 number `at(piece, part)` of
+/// the superblock. `of` makes levels from low bits, those above, the part and the number of the 32.
+/// Bytes become columns before they become levels, because there are fewer of them.
+///
 /// # Safety
-/// AVX2; `of` may read its two pointers for the 32 levels `j` of each 256; `out` has room for 4096
-/// bytes.
+/// AVX2; so many bytes can be read; `at` is below eight; `out` has room for 4096 bytes.
 #[target_feature(enable = "avx2")]
-unsafe fn levels(
+unsafe fn levels<const HIGH: usize>(
     low: [*const u8; PANEL_ROWS],
     high: [*const u8; PANEL_ROWS],
     out: *mut u8,
-    of: impl Fn(*const u8, *const u8, usize) -> __m256i + Copy,
+    at: impl Fn(usize, usize) -> usize + Copy,
+    of: impl Fn(__m256i, [__m256i; HIGH], usize, usize) -> __m256i + Copy,
+    pieces: usize,
 ) {
     for half in 0..2 {
-        for j in 0..SUPERBLOCK / 32 {
-            let row = |row: usize| of(low[8 * half + row], high[8 * half + row], j);
-            for (step, column) in transpose(std::array::from_fn(row)).into_iter().enumerate() {
-                // SAFETY: per the contract; the largest offset is 64 * 63 + 32.
-                unsafe {
-                    let at = out.add(64 * (8 * j + step) + 32 * half);
-                    _mm256_storeu_si256(at.cast(), column);
+        let columns = |rows: &[*const u8; PANEL_ROWS], piece: usize| {
+            // SAFETY: per the contract.
+            let row = |row: usize| unsafe { load(rows[8 * half + row].add(32 * piece)) };
+            transpose(std::array::from_fn(row))
+        };
+        let mut above = [[_mm256_setzero_si256(); HIGH]; 8];
+        for piece in 0..HIGH {
+            for (above, column) in above.iter_mut().zip(columns(&high, piece)) {
+                above[piece] = column;
+            }
+        }
+        for piece in 0..pieces {
+            let below = columns(&low, piece);
+            for part in 0..8 / pieces {
+                let j = at(piece, part);
+                for step in 0..8 {
+                    // SAFETY: per the contract; the largest offset is 64 * 63 + 32.
+                    unsafe {
+                        let to = out.add(64 * (8 * j + step) + 32 * half);
+                        _mm256_storeu_si256(to.cast(), of(below[step], above[step], part, j));
+                    }
                 }
             }
         }
     }
-}
-
-/// Two bits of 64 bytes: bits `2 j` of byte `i` of each 32 are weight `32 j + i` of 128.
-///
-/// # Safety
-/// AVX2; 64 bytes can be read.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn two_bits(low: *const u8, j: usize) -> __m256i {
-    // SAFETY: per the contract; `j` is below eight.
-    bits_at::<3>(unsafe { load(low.add(32 * (j / 4))) }, 2 * (j % 4))
-}
-
-/// Four bits: byte `i` of each 32 has weight `i` of 64 below and `i + 32` above.
-///
-/// # Safety
-/// AVX2; 128 bytes can be read.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn four_bits(low: *const u8, j: usize) -> __m256i {
-    // SAFETY: per the contract; `j` is below eight.
-    bits_at::<15>(unsafe { load(low.add(32 * (j / 2))) }, 4 * (j % 2))
 }
 
 /// Bits of each byte from `shift` on, as many as `MASK` has.
