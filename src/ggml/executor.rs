@@ -51,9 +51,11 @@ impl Executor {
     }
 
     /// Takes `graph` and gives memory to its intermediate values, in place of the former graph's.
+    /// Matrices in the file's map are brought in that no graph before had.
     pub fn load(&mut self, graph: Graph) -> Result<()> {
         self.graph = None;
         self.engine.allocate(&graph)?;
+        graph.bring_in_matrices(self.n_threads);
         self.graph = Some(graph);
         Ok(())
     }

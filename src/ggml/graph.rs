@@ -47,6 +47,8 @@ pub struct Graph {
     /// Recurrences, with the size of their heads.
     recurrences: Vec<(Node, usize)>,
     weights: Arc<MappedTensors>,
+    /// Where matrices lie in the map that are read as a whole.
+    matrices: Vec<Range<usize>>,
     state: Arc<StateTensors>,
     products: Products,
     /// What fused operations do. They point to it, so each stays where it is.
@@ -83,6 +85,7 @@ impl Graph {
             for_device: Vec::new(),
             recurrences: Vec::new(),
             weights,
+            matrices: Vec::new(),
             state,
             products,
             fused: Vec::new(),
@@ -99,6 +102,11 @@ impl Graph {
     /// added now.
     pub fn fuses(&self) -> bool {
         self.products == Products::Own && !self.on_device
+    }
+
+    /// Has the pages of the matrices mapped that it multiplies with, and that lie in the file's map.
+    pub(super) fn bring_in_matrices(&self, n_threads: usize) {
+        self.weights.bring_in(&self.matrices, n_threads);
     }
 
     /// Dimensions of `node`.
@@ -146,6 +154,7 @@ impl Graph {
         match self.format(w, b[1]).filter(|_| is_matrix) {
             Some(format) => self.own_product(w, Rows::Same { x }, format),
             None => {
+                self.matrices.extend(self.weights.range(self.tensor(w)));
                 let product = self.binary(sys::ggml_mul_mat, w, x);
                 self.in_full_precision(w, product);
                 product
@@ -182,6 +191,7 @@ impl Graph {
     pub(super) fn own_product(&mut self, w: Node, rows: Rows<Node>, format: Format) -> Node {
         let ([n_in, n_out, ..], n) = (self.ne(w), self.ne(rows.x())[1]);
         assert_eq!(self.n_cols(&rows), n_in, "product of {:?}", self.ne(w));
+        self.matrices.extend(self.weights.range(self.tensor(w)));
         let machine = Machine::detect().expect("formats are those of a machine");
         let x = self.activations(rows, format.activations(machine));
         self.own_products.push(Box::new(ProductOp::new(format)));

@@ -1,5 +1,7 @@
 //! Tensors that outlive a graph: weights, in the file map or on a device, and state between runs.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -46,7 +48,9 @@ pub struct MappedTensors {
     host: Buffer,
     on_device: Option<OnDevice>,
     n_bytes: usize,
-    _map: Arc<Mmap>,
+    /// Where ranges begin whose pages were asked for.
+    brought: Mutex<BTreeSet<usize>>,
+    map: Arc<Mmap>,
 }
 
 /// The part that is on a device.
@@ -118,7 +122,8 @@ impl MappedTensors {
             }
             _ => None,
         };
-        Ok(Self { arena, tensors: described, host, on_device, n_bytes, _map: map })
+        let brought = Mutex::default();
+        Ok(Self { arena, tensors: described, host, on_device, n_bytes, brought, map })
     }
 
     /// Bytes of all tensors together.
@@ -146,6 +151,25 @@ impl MappedTensors {
         // SAFETY: what a view shows is alive as long as the view: graphs keep both.
         let owner = unsafe { tensor.view_src.as_ref() }.unwrap_or(tensor);
         owner.buffer == self.host.as_ptr()
+    }
+
+    /// Where the bytes of `tensor` lie in the map, if they do.
+    pub(super) fn range(&self, tensor: &sys::ggml_tensor) -> Option<Range<usize>> {
+        if !self.is_in_place(tensor) {
+            return None;
+        }
+        let start = tensor.data.addr() - self.map.as_ptr().addr();
+        // SAFETY: the tensor is alive; the call reads its type and extent.
+        Some(start..start + unsafe { sys::ggml_nbytes(tensor) })
+    }
+
+    /// Has pages of the map mapped before the first use of what lies there.
+    pub(super) fn bring_in(&self, ranges: &[Range<usize>], n_threads: usize) {
+        let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = |range: &&Range<usize>| brought.insert(range.start);
+        let ranges: Vec<_> = ranges.iter().filter(new).cloned().collect();
+        drop(brought);
+        self.map.populate(&ranges, n_threads);
     }
 
     pub(super) fn get(&self, index: usize) -> NonNull<sys::ggml_tensor> {

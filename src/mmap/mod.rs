@@ -10,8 +10,10 @@ mod lost;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 #[cfg(unix)]
@@ -85,6 +87,17 @@ impl Mmap {
         Ok(Self { map: memory.make_read_only()?, mapped: None })
     }
 
+    /// Has the pages of `ranges` mapped now, by `n_threads` threads: as they are first read it would
+    /// take one fault for every few. Pages that cannot be mapped are left to their readers, and so
+    /// are all where the system has no such call, where the file was read, and where there are so many
+    /// that the first might be gone before they are wanted.
+    pub fn populate(&self, ranges: &[Range<usize>], n_threads: usize) {
+        let n_bytes: usize = ranges.iter().map(Range::len).sum();
+        if self.mapped.is_some() && memory().is_some_and(|memory| n_bytes as u64 <= memory / 2) {
+            populate(&self.map, ranges, n_threads);
+        }
+    }
+
     /// Hands all bytes to `out`. Those of a mapped file are read, of the file that was opened, whatever
     /// has its name by now; so none of its pages becomes resident by it.
     pub(crate) fn copy_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
@@ -120,6 +133,50 @@ impl Mmap {
     }
 }
 
+/// Bytes of this machine's memory.
+fn memory() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let info = rustix::system::sysinfo();
+        #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+        let total = u64::from(info.totalram);
+        Some(total.saturating_mul(info.mem_unit.into()))
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn populate(map: &memmap2::Mmap, ranges: &[Range<usize>], n_threads: usize) {
+    /// Bytes that a thread takes at a time.
+    const PIECE: usize = 4 << 20;
+    let pieces: Vec<(usize, usize)> = ranges
+        .iter()
+        .flat_map(|range| {
+            let starts = range.clone().step_by(PIECE);
+            starts.map(|start| (start, PIECE.min(range.end - start)))
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(&(start, len)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if map.advise_range(memmap2::Advice::PopulateRead, start, len).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..n_threads.min(pieces.len()) {
+            // Without it the others do all.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+}
+
+#[cfg(not(target_os = "linux"))]
+fn populate(_: &memmap2::Mmap, _: &[Range<usize>], _: usize) {}
+
 /// What is said of a file that did not stay as it was.
 const CHANGED: &str = "changed while in use; leave the file alone, or use --no-mmap";
 
@@ -142,5 +199,39 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     match file.metadata().map_err(io)?.len() {
         0 => Err(Error::malformed(path, "empty file")),
         len => Ok((file, len)),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Pages of files that this process has mapped, in bytes.
+    fn mapped_bytes() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").expect("facts of the process");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("RssFile:")).expect("its pages");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+    }
+
+    #[test]
+    fn pages_are_mapped_before_they_are_read() {
+        const LEN: usize = (64 << 20) + 5;
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(&vec![7; LEN]).expect("room for it");
+        let map = Mmap::open(file.path()).expect("a file that can be mapped");
+        let before = mapped_bytes();
+        // In pieces, unaligned, twice.
+        map.populate(&[5000..LEN / 2, LEN / 2..LEN, 5000..6000], 3);
+        assert!(mapped_bytes() > before + LEN / 2, "{before} before, {} behind", mapped_bytes());
+        assert!(map.iter().all(|&byte| byte == 7));
+        // What is not there is left to its reader.
+        file.as_file().set_len(4096).expect("a shorter file");
+        map.populate(&[0..LEN, 0..1], 2);
+        let read = Mmap::open_with(file.path(), Access::Read).expect("a file that can be read");
+        read.populate(&[0..4096, 0..1], 2);
+        assert_eq!(read.len(), 4096);
     }
 }
