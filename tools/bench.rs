@@ -62,7 +62,6 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
         text_tokens: args.text_tokens,
         pass_tokens: args.pass_tokens,
         repeats: args.repeats,
-        n_lanes: device::lanes(&open),
         open,
         n_threads: args.threads.unwrap_or(default.n_threads),
         products: match args.products {

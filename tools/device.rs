@@ -6,10 +6,6 @@ use rwkvq::{Error, Result};
 use crate::memory::Memory;
 use crate::output::human_bytes;
 
-/// Sequences in flight on a GPU: each runs the recurrence one token after the other, and there is
-/// room for many.
-const GPU_LANES: usize = 8;
-
 /// The options that every verb has which runs a model on a device of choice.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Device {
@@ -66,12 +62,7 @@ pub fn session(open: &OpenOptions, batch_tokens: usize, threads: Option<usize>) 
     SessionOptions {
         n_threads: threads.unwrap_or(default.n_threads),
         batch_tokens,
-        n_lanes: lanes(open).min(batch_tokens / 2).max(1),
+        n_lanes: SessionOptions::lanes_for(open.device.as_ref(), batch_tokens),
         ..default
     }
-}
-
-/// Sequences in flight.
-pub fn lanes(open: &OpenOptions) -> usize {
-    open.device.as_ref().map_or(1, |_| GPU_LANES)
 }

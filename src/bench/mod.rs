@@ -40,8 +40,6 @@ pub struct BenchOptions {
     pub repeats: usize,
     /// How the model gets into memory, and the device that runs it.
     pub open: OpenOptions,
-    /// Sequences in flight.
-    pub n_lanes: usize,
     /// Threads.
     pub n_threads: usize,
     /// Whose matrix products run.
@@ -57,7 +55,6 @@ impl Default for BenchOptions {
             pass_tokens: 1024,
             repeats: 5,
             open: OpenOptions::default(),
-            n_lanes: SessionOptions::default().n_lanes,
             n_threads: SessionOptions::default().n_threads,
             products: Products::Own,
         }
@@ -242,8 +239,7 @@ fn session(options: &BenchOptions, batch_tokens: usize) -> SessionOptions {
     SessionOptions {
         n_threads: options.n_threads,
         batch_tokens,
-        // A small batch has no room for them all.
-        n_lanes: options.n_lanes.min(batch_tokens / 2).max(1),
+        n_lanes: SessionOptions::lanes_for(options.open.device.as_ref(), batch_tokens),
         products: options.products,
     }
 }

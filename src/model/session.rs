@@ -7,7 +7,7 @@ use super::rwkv6::{self, GraphShape, Io};
 use super::stream::{Chunk, Packer, Packing, ROW_STEP};
 use super::{Layer, Model, PlannedBytes, SegmentPool};
 use crate::error::{Error, Result};
-use crate::ggml::{ComputeBytes, Executor, Graph, Products, StateTensors, Upload};
+use crate::ggml::{ComputeBytes, Device, Executor, Graph, Products, StateTensors, Upload};
 
 /// How a session runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,16 @@ pub struct SessionOptions {
     pub n_lanes: usize,
     /// Whose matrix products run.
     pub products: Products,
+}
+
+impl SessionOptions {
+    /// Lanes that suit a device and a batch: one on the CPU; on a GPU, where a lane's recurrence
+    /// takes one token after the other and lanes run side by side, one for each 64 tokens, at least 8
+    /// and at most 32.
+    pub fn lanes_for(device: Option<&Device>, batch_tokens: usize) -> usize {
+        let lanes = device.map_or(1, |_| (batch_tokens / 64).clamp(8, 32));
+        lanes.min(batch_tokens / 2).max(1)
+    }
 }
 
 impl Default for SessionOptions {
