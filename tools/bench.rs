@@ -8,7 +8,7 @@ use rwkvq::bench::{self, BenchOptions, BenchReport};
 use rwkvq::model::{LayerSelection, Products};
 use rwkvq::Result;
 
-use crate::device::{self, Device};
+use crate::device::Device;
 use crate::output::{human_bytes, print, print_json, table};
 use crate::terminal::Bar;
 
@@ -55,14 +55,13 @@ enum Choice {
 
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let default = BenchOptions::default();
-    let open = args.device.open()?;
     let options = BenchOptions {
         layers: LayerSelection::parse(&args.layers)?,
         batch_tokens: args.batch_tokens.clone(),
         text_tokens: args.text_tokens,
         pass_tokens: args.pass_tokens,
         repeats: args.repeats,
-        open,
+        open: args.device.open()?,
         n_threads: args.threads.unwrap_or(default.n_threads),
         products: match args.products {
             Choice::Own => Products::Own,
