@@ -157,8 +157,6 @@ fn products_of(machine: Machine) {
     }
 }
 
-/// A weight or an activation that is not finite makes all sums that it is in not finite, and no
-/// other one.
 #[test]
 fn parts_are_all_rows_once_and_foresee_the_next() {
     let (n_in, n_out) = (3, 1100);
@@ -177,6 +175,8 @@ fn parts_are_all_rows_once_and_foresee_the_next() {
     }
 }
 
+/// A weight or an activation that is not finite makes all sums that it is in not finite, and no
+/// other one.
 #[test]
 fn what_is_not_finite_stays_apart() {
     const N_IN: usize = 256;
