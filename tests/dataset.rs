@@ -80,6 +80,22 @@ fn a_quoted_csv_field_may_hold_a_line_break() {
 }
 
 #[test]
+fn a_csv_quote_that_never_closes() {
+    let folder = Folder::new();
+    for (rows, line) in [("1,x,\"y\n0,z,w\n0.5,p,q\n", 1), ("1,x,y\n0,z,\"w", 2)] {
+        let path = folder.file("x.csv", rows);
+        let message = Dataset::open(&path, None, None).unwrap_err().to_string();
+        let expected = format!("line {line}: a quote opens in this row and is never closed");
+        assert!(message.ends_with(&expected), "{message}");
+    }
+    // Quotes at the end that do close, and one that opens nothing.
+    for rows in ["1,x,\"y\"", "1,x,\"y\"\n\n", "1,x,5\" of rain\n"] {
+        let path = folder.file("x.csv", rows);
+        assert_eq!(Dataset::open(&path, None, None).unwrap().pairs.len(), 1, "{rows}");
+    }
+}
+
+#[test]
 fn limit_split_name_and_hash() {
     let folder = Folder::new();
     // The third row is bad; a limit of two does not reach it.

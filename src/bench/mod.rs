@@ -125,6 +125,9 @@ pub struct BatchSpeed {
     pub tokens_per_s: f64,
 }
 
+/// Tokens of a text and of a pass, at most: ids of so many are kept in memory.
+const MAX_TOKENS: usize = 1 << 22;
+
 /// Measures the model in `path`.
 ///
 /// # Errors
@@ -133,6 +136,12 @@ pub struct BatchSpeed {
 pub fn run(path: &Path, options: &BenchOptions, progress: &dyn Progress) -> Result<BenchReport> {
     if options.repeats == 0 || options.text_tokens == 0 || options.pass_tokens == 0 {
         return Err(Error::argument("repeats, text tokens and pass tokens are at least 1"));
+    }
+    for (what, n) in [("text", options.text_tokens), ("pass", options.pass_tokens)] {
+        if n > MAX_TOKENS {
+            let what = format!("{n} {what} tokens: give at most {MAX_TOKENS}");
+            return Err(Error::argument(what));
+        }
     }
     let peak_is_ours = rss::reset_peak();
     let (model, start) = start(path, options)?;

@@ -94,18 +94,36 @@ impl Reader<'_> {
             csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
         let mut record = csv::ByteRecord::new();
         let mut count = LineCount { byte: 0, line: 1 };
+        let mut last = None;
         while !self.is_full() {
             let more = csv
                 .read_byte_record(&mut record)
                 .map_err(|e| Error::malformed(self.path, e.to_string()))?;
             if !more {
+                if let Some((line, start)) = last {
+                    self.check_quotes(line, bytes.get(start..).unwrap_or_default())?;
+                }
                 break;
             }
             let start = record.position().map_or(0, |position| position.byte() as usize);
             let line = count.line_at(bytes, start);
+            last = Some((line, start));
             self.check_length(line, record.as_slice().len())?;
             let fields: Vec<&[u8]> = record.iter().collect();
             self.row(line, &fields)?;
+        }
+        Ok(())
+    }
+
+    /// The reader takes a file that ends inside quotes for whole. `bytes` are the last record, which
+    /// begins in `line`: what follows it is a record of its own unless a quote is open.
+    fn check_quotes(&self, line: usize, bytes: &[u8]) -> Result<()> {
+        let with_more = [bytes, b"\nx\n"].concat();
+        let mut csv =
+            csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&with_more[..]);
+        if csv.byte_records().count() == 1 {
+            let what = format!("line {line}: a quote opens in this row and is never closed");
+            return Err(Error::malformed(self.path, what));
         }
         Ok(())
     }

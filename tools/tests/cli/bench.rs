@@ -83,9 +83,14 @@ fn a_table_for_people() {
 #[test]
 fn sizes_that_measure_nothing() {
     let (_place, model) = Workplace::with_gguf("q8_0");
-    for (option, value) in
-        [("--repeats", "0"), ("--text-tokens", "0"), ("--batch-tokens", "1"), ("--layers", "9")]
-    {
+    for (option, value) in [
+        ("--repeats", "0"),
+        ("--text-tokens", "0"),
+        ("--batch-tokens", "1"),
+        ("--layers", "9"),
+        ("--text-tokens", "100000000000"),
+        ("--pass-tokens", "18446744073709551615"),
+    ] {
         let outcome = run(args!["bench", model, option, value]);
         assert_eq!(outcome.code, 2, "{option} {value}: {}", outcome.stderr);
         assert_eq!(outcome.stdout, "");
