@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
 /// One mapped file. A handler of signals may take no lock, so everything here is atomic. `start`
 /// is 0 while the slot is free and [`TAKEN`] while it is filled or emptied.
@@ -33,6 +33,9 @@ static MAPS: [Slot; MAX_MAPS] = [const {
 }; MAX_MAPS];
 
 static EXIT_CODE: AtomicI32 = AtomicI32::new(0);
+
+/// A thread is saying what happened, and will end the process.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// The place of a map among those that the handler knows, for as long as the value lives.
 #[derive(Debug)]
@@ -92,6 +95,10 @@ extern "C" fn on_lost_page(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut l
         }
         let len = slot.len.load(Ordering::Relaxed);
         if address.wrapping_sub(start) < len {
+            while ENDING.swap(true, Ordering::Relaxed) {
+                // SAFETY: waits for a signal, which a handler may; the process ends meanwhile.
+                unsafe { libc::pause() };
+            }
             let path = slot.path.load(Ordering::Relaxed).cast_const();
             let path_len = slot.path_len.load(Ordering::Relaxed);
             say(b"error: ".as_ptr(), 7);
