@@ -101,6 +101,9 @@ impl Input {
                 return Err(self.fault("empty; --skip-empty leaves such lines out"));
             }
             let ids = tokens.encode(&text).map_err(|e| self.fault(e))?;
+            if ids.is_empty() {
+                return Err(self.fault("the tokenizer makes no token of this text"));
+            }
             found += ids.len();
             group.bytes.push(self.bytes - before);
             before = self.bytes;
