@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::device::{self, Device};
 use crate::embed_format::{Format, Layout};
 use crate::embed_input::{Input, TokenIds};
-use crate::embed_resume::{Job, Terms};
+use crate::embed_resume::{self, Job, Terms};
 use crate::embed_sink::Sink;
 use crate::output::check_target;
 use crate::terminal::Bar;
@@ -72,7 +72,10 @@ pub struct Args {
 pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     if args.output != Path::new("-") {
         let inputs = [&args.model, &args.input].into_iter().chain(&args.tokenizer);
-        check_target(&args.output, inputs.map(PathBuf::as_path))?;
+        // What is written beside the output until it is whole, too.
+        for path in embed_resume::written_for(&args.output) {
+            check_target(&path, inputs.clone().map(PathBuf::as_path))?;
+        }
     }
     let open = args.device.open()?;
     let session = device::session(&open, args.batch_tokens, args.threads);

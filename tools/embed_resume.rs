@@ -93,6 +93,12 @@ pub fn record_path(path: &Path) -> PathBuf {
     with_suffix(path, ".resume")
 }
 
+/// All files that a run with the output `path` writes or removes.
+pub fn written_for(path: &Path) -> [PathBuf; 4] {
+    let record = record_path(path);
+    [path.to_owned(), partial_path(path), with_suffix(&record, ".new"), record]
+}
+
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -115,20 +115,32 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
         .map(|path| source::dataset(path, args.split.as_deref(), args.limit, &bar))
         .collect::<Result<Vec<_>>>()?;
     options.threshold_from = threshold_from(args, &bar)?;
-    let inputs = || {
-        let models = args.models.iter().chain(&args.dataset).chain(&args.threshold_from);
-        models.chain(&args.tokenizer).chain(&args.vocab).chain(&options.glove)
-    };
-    for path in args.report.iter().chain(&args.keep_scores) {
-        check_target(path, inputs().map(PathBuf::as_path))?;
-        check_writable(path)?;
-    }
+    check_outputs(args, &options)?;
     // Dropped, and with it the converted files, after the evaluation.
     let (levels, _folder) = levels(args, &options, &bar)?;
     let result = eval::run(&levels, &datasets, &options, &bar);
     bar.clear();
     let evaluation = result?;
     write_results(args, &evaluation)
+}
+
+/// What the end would refuse, or destroy, is refused before the work.
+fn check_outputs(args: &Args, options: &EvalOptions) -> Result<()> {
+    let presets: Vec<PathBuf> = args.preset.iter().map(PathBuf::from).collect();
+    let inputs = || {
+        let models = args.models.iter().chain(&args.dataset).chain(&args.threshold_from);
+        let others = models.chain(&args.tokenizer).chain(&args.vocab).chain(&options.glove);
+        others.chain(&presets).map(PathBuf::as_path)
+    };
+    let outputs = || args.report.iter().chain(&args.keep_scores);
+    for path in outputs() {
+        check_target(path, inputs())?;
+        check_writable(path)?;
+    }
+    if args.report.is_some() && args.report == args.keep_scores {
+        return Err(Error::argument("--report and --keep-scores name the same file"));
+    }
+    Ok(())
 }
 
 fn options(args: &Args) -> Result<EvalOptions> {
@@ -205,6 +217,10 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
     };
     let recipes = args.preset.iter().map(|name| Recipe::open(name)).collect::<Result<Vec<_>>>()?;
     let source = convert::open_with(source::model(source, bar)?, args.vocab.clone(), access)?;
+    // Files of a folder are known only now.
+    for path in args.report.iter().chain(&args.keep_scores) {
+        check_target(path, source.inputs())?;
+    }
     for warning in source.warnings() {
         eprintln!("warning: {warning}");
     }

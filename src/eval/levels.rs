@@ -32,13 +32,16 @@ pub(super) struct Levels<'a> {
 impl<'a> Levels<'a> {
     pub(super) fn describe(files: &'a [LevelFile], reference: Option<&str>) -> Result<Self> {
         let mut rows: Vec<Level> = Vec::new();
-        let (mut n_layer, mut n_vocab) = (None, usize::MAX);
+        let (mut shape, mut n_vocab) = (None, usize::MAX);
         for file in files {
             let model = Model::open(&file.path)?;
             let hparams = model.hparams();
-            if *n_layer.get_or_insert(hparams.n_layer) != hparams.n_layer {
+            let (n_layer, n_embd) = (hparams.n_layer, hparams.n_embd);
+            let (layers, width) = *shape.get_or_insert((n_layer, n_embd));
+            if (layers, width) != (n_layer, n_embd) {
                 let what = format!(
-                    "{} has other layers than {}; evaluate models of one depth together",
+                    "{}: {n_layer} layers of width {n_embd}, {} has {layers} of {width}; evaluate \
+                     levels of one model together",
                     file.path.display(),
                     rows[0].file
                 );
@@ -47,7 +50,7 @@ impl<'a> Levels<'a> {
             n_vocab = n_vocab.min(hparams.n_vocab);
             rows.push(row(file, &model)?);
         }
-        let Some(n_layer) = n_layer else {
+        let Some((n_layer, _)) = shape else {
             return Err(Error::argument("no model to evaluate"));
         };
         let reference = find_reference(&rows, reference)?;

@@ -428,6 +428,70 @@ fn an_output_that_is_an_input() {
     }
 }
 
+/// What is beside an output until it is whole is written and removed as well.
+#[test]
+fn an_input_with_the_name_of_a_part_of_the_output() {
+    let (place, model) = Workplace::with_gguf("f32");
+    for suffix in ["partial", "resume", "resume.new"] {
+        let texts = place.write(&format!("out.{suffix}"), "some text\n");
+        let other = place.path(&format!("other.{suffix}"));
+        fs::copy(&model, &other).unwrap();
+        refused(
+            args!["embed", model, "--input", texts, "-o", place.path("out")],
+            2,
+            &texts,
+            "output is also an input",
+        );
+        refused(
+            args!["embed", other, "--input", texts, "-o", place.path("other")],
+            2,
+            &other,
+            "output is also an input",
+        );
+        assert_eq!(fs::read(&texts).unwrap(), b"some text\n");
+        assert_eq!(fs::read(&other).unwrap(), fs::read(&model).unwrap());
+    }
+}
+
+/// `eval` reads all files of a checkpoint, and presets.
+#[test]
+fn a_report_that_is_an_input_of_the_conversion() {
+    let (place, model) = Workplace::with_gguf("f32");
+    let pairs = place.write("pairs.tsv", "1\ta\tb\n2\tc\td\n");
+    let preset = place.write("mine.json", "{}");
+    let source = place.path("m");
+    for (preset, out) in [
+        ("q8_0".into(), source.join("config.json")),
+        ("q8_0".into(), source.join("model.safetensors")),
+        (preset.clone().into_os_string(), preset.clone()),
+    ] {
+        let before = fs::read(&out).unwrap();
+        let args = args!["eval", source, "--preset", preset, "--dataset", pairs, "--report", out];
+        refused(args, 2, &out, "output is also an input");
+        assert_eq!(fs::read(&out).unwrap(), before);
+    }
+    let out = place.path("report.json");
+    let args = args!["eval", model, "--dataset", pairs, "--report", out, "--keep-scores", out];
+    let outcome = crate::workplace::run(args);
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("name the same file"), "{}", outcome.stderr);
+}
+
+/// Vectors of different lengths cannot be compared, which is seen before they are computed.
+#[test]
+fn levels_of_models_of_different_widths() {
+    let (place, model) = Workplace::with_gguf("f32");
+    let (_other, wider) = Workplace::with_gguf_of(&Spec { n_embd: 64, ..tiny() }, "f32");
+    let pairs = place.write("pairs.tsv", "1\ta\tb\n2\tc\td\n");
+    let args = args!["eval", model, wider, "--dataset", pairs];
+    refused(
+        args,
+        2,
+        &wider,
+        "2 layers of width 64, m.gguf has 2 of 32; evaluate levels of one model together",
+    );
+}
+
 /// Renaming over one would replace it, or fail after all the work.
 #[test]
 fn an_output_that_is_no_file() {

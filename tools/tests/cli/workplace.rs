@@ -71,7 +71,12 @@ impl Workplace {
 
     /// The checkpoint as a GGUF.
     pub fn with_gguf(preset: &str) -> (Self, PathBuf) {
-        let place = Self::new();
+        Self::with_gguf_of(&tiny(), preset)
+    }
+
+    /// One of another shape as a GGUF.
+    pub fn with_gguf_of(spec: &Spec, preset: &str) -> (Self, PathBuf) {
+        let place = Self::with(spec);
         let path = place.path("m.gguf");
         succeeds(args!["convert", place.path("m"), "--preset", preset, "-o", path]);
         (place, path)
