@@ -95,3 +95,15 @@ fn what_is_no_report_does_not_fit() {
     assert!(fault("[]").starts_with("report: type is \"object\""));
     assert!(fault("{}").contains("required"));
 }
+
+#[test]
+fn the_published_reports_fit() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/study");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let reports: Vec<_> = files.filter(|path| path.extension() == Some("json".as_ref())).collect();
+    assert!(!reports.is_empty(), "no reports in {folder}");
+    for path in reports {
+        let report = serde_json::from_slice(&std::fs::read(&path).unwrap()).expect("JSON");
+        assert_eq!(validate(&report), Ok(()), "{}", path.display());
+    }
+}
