@@ -131,8 +131,8 @@ const MAX_TOKENS: usize = 1 << 22;
 /// Measures the model in `path`.
 ///
 /// # Errors
-/// What [`Model::open`] and [`Embedder`] find; [`Error::Argument`] for sizes of zero;
-/// [`Error::Interrupted`] when `progress` cancels.
+/// What [`Model::open`] and [`Embedder`] find; [`Error::Argument`] for sizes of zero and for texts or
+/// passes too long to be kept; [`Error::Interrupted`] when `progress` cancels.
 pub fn run(path: &Path, options: &BenchOptions, progress: &dyn Progress) -> Result<BenchReport> {
     if options.repeats == 0 || options.text_tokens == 0 || options.pass_tokens == 0 {
         return Err(Error::argument("repeats, text tokens and pass tokens are at least 1"));

@@ -81,7 +81,7 @@ pub fn exit_when_a_mapped_file_shrinks(code: i32) {
     // Once the default is back, a second fault ends the process.
     action.sa_flags = libc::SA_SIGINFO;
     // SAFETY: the handler has the signature that SA_SIGINFO asks for and does only what a handler
-    // may: it reads atomics, calls write and _exit, or puts the default action back.
+    // may: it reads and sets atomics, calls write, pause and _exit, or puts the default action back.
     unsafe { libc::sigaction(libc::SIGBUS, &action, ptr::null_mut()) };
 }
 
