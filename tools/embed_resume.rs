@@ -96,7 +96,12 @@ pub fn record_path(path: &Path) -> PathBuf {
 /// All files that a run with the output `path` writes or removes.
 pub fn written_for(path: &Path) -> [PathBuf; 4] {
     let record = record_path(path);
-    [path.to_owned(), partial_path(path), with_suffix(&record, ".new"), record]
+    [path.to_owned(), partial_path(path), new_record_path(&record), record]
+}
+
+/// The name of a record while it is not whole.
+fn new_record_path(record: &Path) -> PathBuf {
+    with_suffix(record, ".new")
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -131,7 +136,7 @@ impl Record {
             "input": { "bytes": place.bytes, "lines": place.lines, "sha256": place.sha256 },
         });
         // The name is always the same, so that killed runs do not leave more and more files.
-        let new = with_suffix(path, ".new");
+        let new = new_record_path(path);
         let mut file = File::create(&new).map_err(|e| Error::io(&new, e))?;
         file.write_all(json.to_string().as_bytes())
             .and_then(|()| file.sync_all())
@@ -142,7 +147,7 @@ impl Record {
 
     /// Removes the record at `path`, and what a killed run may have left of one.
     pub fn remove(path: &Path) -> Result<()> {
-        for path in [with_suffix(path, ".new"), path.to_owned()] {
+        for path in [new_record_path(path), path.to_owned()] {
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(&path, e)),
                 _ => {}

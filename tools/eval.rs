@@ -124,6 +124,11 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     write_results(args, &evaluation)
 }
 
+/// The files that are written at the end.
+fn outputs(args: &Args) -> impl Iterator<Item = &PathBuf> {
+    args.report.iter().chain(&args.keep_scores)
+}
+
 /// What the end would refuse, or destroy, is refused before the work.
 fn check_outputs(args: &Args, options: &EvalOptions) -> Result<()> {
     let presets: Vec<PathBuf> = args.preset.iter().map(PathBuf::from).collect();
@@ -132,8 +137,7 @@ fn check_outputs(args: &Args, options: &EvalOptions) -> Result<()> {
         let others = models.chain(&args.tokenizer).chain(&args.vocab).chain(&options.glove);
         others.chain(&presets).map(PathBuf::as_path)
     };
-    let outputs = || args.report.iter().chain(&args.keep_scores);
-    for path in outputs() {
+    for path in outputs(args) {
         check_target(path, inputs())?;
         check_writable(path)?;
     }
@@ -218,7 +222,7 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
     let recipes = args.preset.iter().map(|name| Recipe::open(name)).collect::<Result<Vec<_>>>()?;
     let source = convert::open_with(source::model(source, bar)?, args.vocab.clone(), access)?;
     // Files of a folder are known only now.
-    for path in args.report.iter().chain(&args.keep_scores) {
+    for path in outputs(args) {
         check_target(path, source.inputs())?;
     }
     for warning in source.warnings() {

@@ -68,6 +68,10 @@ impl Format {
     }
 }
 
+fn csv_reader(bytes: &[u8]) -> csv::Reader<&[u8]> {
+    csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes)
+}
+
 struct Reader<'a> {
     path: &'a Path,
     limit: Option<usize>,
@@ -90,8 +94,7 @@ impl Reader<'_> {
     }
 
     fn csv(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut csv =
-            csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
+        let mut csv = csv_reader(bytes);
         let mut record = csv::ByteRecord::new();
         let mut count = LineCount { byte: 0, line: 1 };
         let mut last = None;
@@ -119,9 +122,7 @@ impl Reader<'_> {
     /// begins in `line`: what follows it is a record of its own unless a quote is open.
     fn check_quotes(&self, line: usize, bytes: &[u8]) -> Result<()> {
         let with_more = [bytes, b"\nx\n"].concat();
-        let mut csv =
-            csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&with_more[..]);
-        if csv.byte_records().count() == 1 {
+        if csv_reader(&with_more).byte_records().count() == 1 {
             let what = format!("line {line}: a quote opens in this row and is never closed");
             return Err(Error::malformed(self.path, what));
         }

@@ -436,18 +436,10 @@ fn an_input_with_the_name_of_a_part_of_the_output() {
         let texts = place.write(&format!("out.{suffix}"), "some text\n");
         let other = place.path(&format!("other.{suffix}"));
         fs::copy(&model, &other).unwrap();
-        refused(
-            args!["embed", model, "--input", texts, "-o", place.path("out")],
-            2,
-            &texts,
-            "output is also an input",
-        );
-        refused(
-            args!["embed", other, "--input", texts, "-o", place.path("other")],
-            2,
-            &other,
-            "output is also an input",
-        );
+        for (model, out, input) in [(&model, "out", &texts), (&other, "other", &other)] {
+            let args = args!["embed", model, "--input", texts, "-o", place.path(out)];
+            refused(args, 2, input, "output is also an input");
+        }
         assert_eq!(fs::read(&texts).unwrap(), b"some text\n");
         assert_eq!(fs::read(&other).unwrap(), fs::read(&model).unwrap());
     }
