@@ -383,6 +383,44 @@ fn a_tokenizer_json_neither_pads_nor_cuts_nor_adds() {
     assert_eq!(tokenizer.decode(&[5, 3]).unwrap(), b"<s>\xc3");
 }
 
+/// The library leaves out what is no token of a model of pairs without a token for it.
+#[test]
+fn characters_that_would_be_dropped_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let open = |model: &str, added: &str| {
+        let json = format!(
+            r#"{{"added_tokens": [{added}], "pre_tokenizer": {{"type": "Whitespace"}},
+                "model": {{"type": "BPE", {model}}}}}"#
+        );
+        fs::write(&path, json).unwrap();
+        Tokenizer::open(&path).unwrap()
+    };
+    let model = r#""vocab": {"a": 0, "b": 1, "ab": 2, "@b": 3}, "merges": ["a b"]"#;
+    let plain = open(model, "");
+    assert_eq!(plain.encode("ab  a").unwrap(), [2, 0], "white space only splits");
+    let error = plain.encode("ab ca").unwrap_err();
+    assert!(matches!(error, Error::Argument { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("character 'c' of the text is no token of "), "{error}");
+    // An added token is found before the text is split, a special one is text.
+    let added = |special: bool| {
+        format!(
+            r#"{{"id": 4, "content": "xyz", "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": {special}}}"#
+        )
+    };
+    assert_eq!(open(model, &added(false)).encode("axyzb").unwrap(), [0, 4, 1]);
+    assert!(open(model, &added(true)).encode("axyzb").is_err());
+    // With a token for the unknown nothing is dropped.
+    let unknown = open(&format!(r#""unk_token": "b", {model}"#), "");
+    assert_eq!(unknown.encode("ca").unwrap(), [1, 0]);
+    // Inside of a word characters have a prefix.
+    let prefix = r#""continuing_subword_prefix": "@", "vocab": {"a": 0, "b": 1, "@b": 2}"#;
+    let prefixed = open(&format!(r#"{prefix}, "merges": []"#), "");
+    assert_eq!(prefixed.encode("ab").unwrap(), [0, 2]);
+    assert!(prefixed.encode("ba").is_err());
+}
+
 #[test]
 fn an_added_token_has_the_id_its_file_says() {
     let json = r#"{

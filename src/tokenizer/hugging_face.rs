@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::BPE;
-use tokenizers::{DecoderWrapper, ModelWrapper};
+use tokenizers::{
+    DecoderWrapper, ModelWrapper, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer,
+};
 
 use super::byte_level::{alphabet, token_bytes};
 use super::{tokenizer_json, Parsed};
@@ -26,6 +29,8 @@ pub(super) struct HuggingFace {
     is_byte_level: bool,
     /// Bytes that the library would drop without a word.
     missing: Vec<u8>,
+    /// So it would with characters that are no tokens.
+    drops: bool,
     n_tokens: usize,
 }
 
@@ -94,7 +99,8 @@ impl HuggingFace {
         let highest = inner.get_vocab(true).into_values().max();
         let n_tokens = highest.map(|id| (id as usize).saturating_add(1));
         let n_tokens = n_tokens.ok_or_else(|| Error::malformed(path, "no tokens"))?;
-        Ok(Self { path: path.into(), inner, is_byte_level, missing, n_tokens })
+        let drops = drops && !is_byte_level;
+        Ok(Self { path: path.into(), inner, is_byte_level, missing, drops, n_tokens })
     }
 
     /// Ids of `text`.
@@ -105,10 +111,55 @@ impl HuggingFace {
                 return Err(super::no_token(byte, at, &self.path));
             }
         }
-        let encoding = guarded(|| self.inner.encode_fast(text, false));
-        let encoding = encoding
-            .map_err(|e| Error::malformed(&self.path, format!("text cannot be encoded: {e}")))?;
+        let failed = |e| Error::malformed(&self.path, format!("text cannot be encoded: {e}"));
+        if self.drops {
+            if let Some(c) = guarded(|| self.first_dropped(text)).map_err(failed)? {
+                return Err(Error::argument(format!(
+                    "character {c:?} of the text is no token of {}, which has no token for unknown \
+                     ones",
+                    self.path.display()
+                )));
+            }
+        }
+        let encoding = guarded(|| self.inner.encode_fast(text, false)).map_err(failed)?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The first character of `text` that the model of pairs would leave out. One that is part of
+    /// an added token is taken for known.
+    fn first_dropped(&self, text: &str) -> tokenizers::Result<Option<char>> {
+        let ModelWrapper::BPE(bpe) = self.inner.get_model() else { return Ok(None) };
+        let affix = |affix: &Option<String>| affix.clone().unwrap_or_default();
+        let (prefix, suffix) =
+            (affix(&bpe.continuing_subword_prefix), affix(&bpe.end_of_word_suffix));
+        let added = self.inner.get_added_vocabulary();
+        let is_added = |c: char| {
+            let mut tokens = added.get_vocab().keys();
+            tokens.any(|token| token.contains(c) && !added.is_special_token(token))
+        };
+        let mut pieces = PreTokenizedString::from(text);
+        if let Some(normalizer) = self.inner.get_normalizer() {
+            pieces.normalize(|piece| normalizer.normalize(piece))?;
+        }
+        if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
+            pre_tokenizer.pre_tokenize(&mut pieces)?;
+        }
+        for (piece, ..) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
+            if bpe.ignore_merges && self.inner.token_to_id(piece).is_some() {
+                continue;
+            }
+            let mut before = "";
+            let mut chars = piece.chars().peekable();
+            while let Some(c) = chars.next() {
+                let after = if chars.peek().is_none() { suffix.as_str() } else { "" };
+                let is_token = self.inner.token_to_id(&format!("{before}{c}{after}")).is_some();
+                if !is_token && !is_added(c) {
+                    return Ok(Some(c));
+                }
+                before = &prefix;
+            }
+        }
+        Ok(None)
     }
 
     /// Bytes of `ids`.
