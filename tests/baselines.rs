@@ -60,16 +60,17 @@ fn bad_glove_rows_are_named_by_line() {
     let data = dataset(folder.path(), "1\tcat\tdog\n");
     let path = folder.path().join("glove.txt");
     let long = format!("the 1 2\n{}\n", "x".repeat(70_000));
-    let cases: [(&[u8], &str); 11] = [
+    let cases: [(&[u8], &str); 12] = [
         (b"", "empty file"),
         (b"the\n", "line 1: expected a word and its vector, split by spaces"),
         (b"the 1 x\n", "line 1: \"x\" is not a finite number"),
         (b"the 1 2\ncat 1\n", "line 2: expected 2 values, found 1"),
         (b"the 1 2\nother 1 2 3\n", "line 2: expected 2 values, found 3"),
-        (b"the 1 2\n\n", "line 2: expected 2 values, found 0"),
+        (b"the 1 2\n\ncat\n", "line 3: expected 2 values, found 0"),
         (b"the 1 2\ncat 1 inf\n", "line 2: \"inf\" is not a finite number"),
         (b"the 1 2\ncat 1 1e60\n", "line 2: \"1e60\" is not a finite number"),
-        (b"the 1 2\ncat 1 \n", "line 2: \"\" is not a finite number"),
+        (b"the 1 2\ncat 1 \n", "line 2: expected 2 values, found 1"),
+        (b"the 1 2\ncat  1\n", "line 2: \"\" is not a finite number"),
         (b"the 1 2\nc\xff 1 2\n", "line 2: not UTF-8"),
         (long.as_bytes(), "line 2: longer than 65536 bytes"),
     ];
@@ -79,6 +80,23 @@ fn bad_glove_rows_are_named_by_line() {
         assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
         assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
     }
+}
+
+/// word2vec and fastText: a header, a space after each row, and perhaps an empty line at the end.
+#[test]
+fn rows_may_end_with_a_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), "1\tcat\tdog\n");
+    let path = folder.path().join("vectors.vec");
+    let read = |text: &str| {
+        fs::write(&path, text).unwrap();
+        let glove = Glove::open(&path, &data).unwrap();
+        (glove.n_dims(), glove.n_words(), glove.evaluate(&data).similarities)
+    };
+    let plain = read("cat 1 2\ndog 2 1\n");
+    assert_eq!((plain.0, plain.1), (2, 2));
+    assert_eq!(read("2 2\ncat 1 2 \ndog 2 1 \n\n"), plain);
+    assert_eq!(read("cat 1 2 \r\ndog 2 1 \r\n"), plain);
 }
 
 #[test]

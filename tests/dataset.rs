@@ -123,7 +123,7 @@ fn every_bad_row_is_named_by_file_and_line() {
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("a.tsv", mrpc("1\t1\t2\ta"), "line 3: expected 5 fields, found 4"),
         ("a.tsv", mrpc("1\t1\t2\ta\tb\tc"), "line 3: expected 5 fields, found 6"),
-        ("a.tsv", mrpc(""), "line 3: expected 5 fields, found 1"),
+        ("a.tsv", mrpc("\nx"), "line 4: expected 5 fields, found 1"),
         ("a.tsv", mrpc("yes\t1\t2\ta\tb"), "line 3: score \"yes\" is not a finite number"),
         ("a.tsv", plain("nan\ta\tb"), "line 2: score \"nan\" is not a finite number"),
         ("a.tsv", plain("1e999\ta\tb"), "line 2: score \"1e999\" is not a finite number"),

@@ -56,8 +56,9 @@ pub struct BaselineResult {
 
 impl Glove {
     /// Reads the vectors of `dataset`'s words from a file of `word v1 v2 ..` lines split by single
-    /// spaces. The first row sets the number of dimensions; a first line of two whole numbers (the
-    /// word2vec text header) sets it too. Of a repeated word the last row counts.
+    /// spaces; spaces at the end of a line and empty lines do not count. The first row sets the
+    /// number of dimensions; a first line of two whole numbers (the word2vec text header) sets it
+    /// too. Of a repeated word the last row counts.
     ///
     /// Rows of other words are only counted. A row with too few or too many values, or a value of
     /// a kept row that is not a finite number, is [`Error::Malformed`] naming the line. A row whose
@@ -78,6 +79,11 @@ impl Glove {
         let mut line = Vec::new();
         while lines.next(&mut line)? {
             let row = std::str::from_utf8(&line).map_err(|_| lines.bad("not UTF-8"))?;
+            // word2vec and fastText end each row with a space.
+            let row = row.trim_end_matches(' ');
+            if row.is_empty() {
+                continue;
+            }
             match &mut glove {
                 Some(glove) => glove.row(&lines, row, &wanted)?,
                 None => glove = Some(Self::first_row(&lines, row, &wanted)?),

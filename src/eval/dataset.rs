@@ -5,14 +5,14 @@
 //!
 //! - **TSV**: tabs split fields, a quote is an ordinary character, a line ends in LF or CR LF. The
 //!   GLUE/MRPC file (`Quality`, `#1 ID`, `#2 ID`, `#1 String`, `#2 String`) is one of these.
-//! - **CSV**: commas split fields, quoting as in RFC 4180; empty lines do not count.
+//! - **CSV**: commas split fields, quoting as in RFC 4180.
 //! - **JSONL**: one object a line.
 //! - **Parquet**: flat columns, stored or packed with Snappy.
 //!
 //! Columns are found by name, in any order and without regard to case: a score (`score`, `label`,
 //! `similarity`, `quality`, `gold`, ..) and two texts (`sentence1`/`sentence2`, `text1`/`text2`,
 //! `a`/`b`, `#1 String`/`#2 String`, ..). Without a header line a TSV or CSV row is score, text,
-//! text. A byte order mark is ignored. Every error names the file and the line.
+//! text. A byte order mark and empty lines do not count. Every error names the file and the line.
 
 #![cfg_attr(
     not(test),

@@ -86,6 +86,9 @@ impl Reader<'_> {
             if self.is_full() {
                 break;
             }
+            if line.is_empty() {
+                continue;
+            }
             self.check_length(number, line.len())?;
             let fields: Vec<&[u8]> = line.split(|&byte| byte == b'\t').collect();
             self.row(number, &fields)?;
@@ -133,6 +136,9 @@ impl Reader<'_> {
         for (number, line) in (1..).zip(lines(bytes)) {
             if self.is_full() {
                 break;
+            }
+            if line.trim_ascii().is_empty() {
+                continue;
             }
             self.check_length(number, line.len())?;
             let object = self.utf8(number, line)?;
@@ -189,7 +195,7 @@ impl Reader<'_> {
 
     fn json_pair(&self, line: usize, object: &str) -> Result<Pair> {
         let value: Value =
-            serde_json::from_str(object).map_err(|e| self.bad(line, format!("not JSON: {e}")))?;
+            serde_json::from_str(object).map_err(|e| self.bad(line, not_json(&e)))?;
         let Value::Object(map) = &value else {
             return Err(self.bad(line, "not a JSON object"));
         };
@@ -270,6 +276,13 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let n = if bytes.is_empty() { 0 } else { usize::MAX };
     body.split(|&byte| byte == b'\n').take(n).map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// What is wrong, and in which column; the line is known, and is not the first as serde has it.
+fn not_json(error: &serde_json::Error) -> String {
+    let what = error.to_string();
+    let what = what.split(" at line ").next().unwrap_or_default();
+    format!("not JSON: {what} at column {}", error.column())
 }
 
 fn parse_score(field: &str) -> Option<f64> {
