@@ -67,6 +67,22 @@ fn what_the_second_lacks_is_named() {
 }
 
 #[test]
+fn what_was_not_measured_alike_is_named() {
+    assert!(compare(&report(), &report(), None).unlike.is_empty());
+    let mut second = report();
+    second.pooling = "last".into();
+    second.runs[0].tokenizer.vocab_size = 9;
+    let found = compare(&report(), &second, None);
+    let expected = [
+        "pooling: mean and last",
+        "mrpc dev, paper protocol, tokenizer: gpt2 of 50257 tokens and gpt2 of 9 tokens",
+    ];
+    assert_eq!(found.unlike, expected);
+    assert_eq!(found.rows.len(), 4, "the numbers are shown all the same");
+    assert!(found.render().contains("not measured alike: pooling: mean and last\n"));
+}
+
+#[test]
 fn single_levels_are_compared_whatever_they_are_called() {
     let (mut first, mut second) = (report(), report());
     first.runs[0].levels.truncate(1);

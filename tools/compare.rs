@@ -50,6 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         );
         return Err(Error::unsupported(&args.second, what));
     };
+    check_pairing(args, &comparison)?;
     if args.json {
         print_json(serde_json::to_string_pretty(&comparison))?;
     } else {
@@ -67,8 +68,27 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(exit::FELL))
 }
 
-/// What was not measured again cannot be called unharmed.
+/// Scores that belong to other reports would be passed over without a word.
+fn check_pairing(args: &Args, comparison: &Comparison) -> Result<()> {
+    let Some([first, _]) = args.scores.as_deref() else { return Ok(()) };
+    let n = comparison.rows.iter().filter(|row| !row.paired).count();
+    if n == comparison.rows.len() {
+        let what = "these scores are not those of the two reports; give what eval --keep-scores \
+                    wrote beside each, in the same order";
+        return Err(Error::unsupported(first, what));
+    }
+    if n > 0 {
+        eprintln!("warning: {n} rows are not among the scores; their intervals are in brackets");
+    }
+    Ok(())
+}
+
+/// What was not measured again, or not alike, cannot be called unharmed.
 fn refuse_gaps(second: &Path, comparison: &Comparison) -> Result<()> {
+    if let Some(unlike) = comparison.unlike.first() {
+        let what = format!("not measured alike: {unlike}; --fail-below needs the same of both");
+        return Err(Error::unsupported(second, what));
+    }
     let Some(missing) = comparison.missing.first() else { return Ok(()) };
     let what = format!("has no {missing}; --fail-below needs all that the first report has");
     Err(Error::unsupported(second, what))

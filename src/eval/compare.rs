@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::bootstrap;
 use super::kept::Scores;
-use super::report::{Layer, Level, Report, Run};
+use super::report::{Layer, Level, Report, Run, TokenizerInfo};
 use super::table::{dash, finish, four, pair, place, printable, table};
 
 /// With more layers than this of a level only two are shown.
@@ -23,6 +23,8 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// What the first has and the second lacks.
     pub missing: Vec<String>,
+    /// What was done in another way, so that a difference is not that of the levels alone.
+    pub unlike: Vec<String>,
 }
 
 /// One layer of one level in both reports.
@@ -50,7 +52,10 @@ pub struct Row {
 /// Compares what both reports measured. Levels are the same if their presets are, or if each run
 /// has one only. Intervals are paired where `scores` of both reports are given.
 pub fn compare(first: &Report, second: &Report, scores: Option<[&Scores; 2]>) -> Comparison {
-    let mut comparison = Comparison { rows: Vec::new(), missing: Vec::new() };
+    let mut comparison = Comparison { rows: Vec::new(), missing: Vec::new(), unlike: Vec::new() };
+    if first.pooling != second.pooling {
+        comparison.unlike.push(format!("pooling: {} and {}", first.pooling, second.pooling));
+    }
     for run in &first.runs {
         let same = |other: &&Run| {
             other.dataset.file_sha256 == run.dataset.file_sha256
@@ -95,6 +100,9 @@ impl Comparison {
                  give --scores\n",
             );
         }
+        for unlike in &self.unlike {
+            let _ = writeln!(text, "not measured alike: {unlike}");
+        }
         for missing in &self.missing {
             let _ = writeln!(text, "only in the first: {missing}");
         }
@@ -121,6 +129,12 @@ impl Comparison {
     }
 
     fn run(&mut self, runs: [&Run; 2], scores: Option<[&Scores; 2]>, seed: u64) {
+        let [first, second] = runs.map(|run| &run.tokenizer);
+        if first != second {
+            let shown = |it: &TokenizerInfo| format!("{} of {} tokens", it.kind, it.vocab_size);
+            let (first, second) = (shown(first), shown(second));
+            self.unlike.push(format!("{}, tokenizer: {first} and {second}", place(runs[0])));
+        }
         let measured = |run: &'_ Run| run.levels.iter().filter(|l| l.error.is_none()).count();
         let alone = runs.iter().all(|run| run.levels.len() == 1 && measured(run) == 1);
         for level in runs[0].levels.iter().filter(|level| level.error.is_none()) {

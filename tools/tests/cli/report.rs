@@ -130,6 +130,18 @@ fn what_cannot_be_compared() {
     place.write("b.json", other);
     place.refused(compare(&place, &[]), 3, &["b.json: nothing measured in both"]);
     place.refused(compare(&place, &["--fail-below", "NaN"]), 2, &["--fail-below: give a finite"]);
+    let scores = place.path("a.scores");
+    place.write("b.json", json.as_str());
+    let others = fs::read_to_string(&scores).unwrap().replace("\"native\"", "\"paper\"");
+    let others = place.write("b.scores", others);
+    let args = [compare(&place, &["--scores"]), args![scores, others]].concat();
+    place.refused(args, 3, &["a.scores: these scores are not those of the two reports"]);
+    place.write("b.json", json.replace("\"pooling\": \"mean\"", "\"pooling\": \"max\""));
+    let outcome = succeeds(compare(&place, &[]));
+    assert!(outcome.stdout.contains("not measured alike: pooling: mean and max"));
+    let outcome = run(compare(&place, &["--fail-below", "0.5"]));
+    assert_eq!(outcome.code, 3, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("b.json: not measured alike: pooling"), "{}", outcome.stderr);
     let mut report: Value = serde_json::from_str(&json).unwrap();
     report["runs"][0]["levels"].as_array_mut().unwrap().pop();
     place.write("b.json", report.to_string());
