@@ -32,7 +32,8 @@ pub struct Args {
     /// File of texts, one a line; - for stdin
     #[arg(long, short)]
     input: PathBuf,
-    /// Indices 0..n_layer-1 (after that block), last, final (after the output norm), all
+    /// Indices 0..n_layer-1 (after that block), last, final (after the output norm), all; they come
+    /// in ascending order, each once
     #[arg(long, default_value = "final")]
     layers: String,
     /// mean, last or max over the tokens
@@ -44,7 +45,7 @@ pub struct Args {
     /// File to write; - for stdout
     #[arg(long, short, default_value = "-")]
     output: PathBuf,
-    /// jsonl, npy or safetensors [default: from the extension of the output, else jsonl]
+    /// jsonl, npy or safetensors [default: that of the output's extension, else jsonl]
     #[arg(long)]
     format: Option<String>,
     /// World vocabulary, tokenizer.json or folder to use instead of the model's own
@@ -82,19 +83,30 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let (open, plan) = open.fitted(&args.model, &session)?;
     plan.iter().for_each(device::say);
     let model = Arc::new(Model::open_with(&args.model, open)?);
+    let n_vocab = model.hparams().n_vocab;
     let mut tokens = match &args.tokenizer {
-        Some(path) => TokenIds::instead(Tokenizer::open(path)?, model.tokenizer().ok().cloned()),
-        None => TokenIds::of(model.tokenizer()?.clone()),
+        Some(path) => {
+            TokenIds::instead(Tokenizer::open(path)?, model.tokenizer().ok().cloned(), n_vocab)
+        }
+        None => TokenIds::of(model.tokenizer()?.clone(), n_vocab),
     };
+    let layers = LayerSelection::parse(&args.layers)?;
+    let in_order = layers.is_ascending(model.hparams().n_layer)?;
     let options = EmbedOptions {
-        layers: LayerSelection::parse(&args.layers)?,
+        layers,
         pooling: args.pooling.parse::<Pooling>()?,
         normalize: args.normalize,
         session,
     };
     let mut embedder = Embedder::new(&model, options)?;
+    let format = Format::choose(args.format.as_deref(), &args.output)?;
+    // Lines of JSON name the layer of each vector.
+    if !in_order && format != Format::Jsonl {
+        let names: Vec<String> = embedder.layers().iter().map(Layer::to_string).collect();
+        eprintln!("note: layers come in ascending order: {}", names.join(","));
+    }
     let layout = Layout {
-        format: Format::choose(args.format.as_deref(), &args.output)?,
+        format,
         layers: embedder.layers().to_vec(),
         n_embd: model.hparams().n_embd,
         with_ids: args.token_ids,

@@ -9,6 +9,10 @@ use serde_json::{Map, Value};
 /// Bytes before the data of a .npy file, a multiple of 64; room for any shape.
 const NPY_HEADER: usize = 128;
 
+/// Extensions that promise what is not written here. With any other a file has lines of JSON.
+const OTHER_FORMATS: [&str; 10] =
+    ["npz", "csv", "tsv", "parquet", "arrow", "h5", "hdf5", "pt", "pth", "gguf"];
+
 /// How embeddings are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -28,7 +32,7 @@ impl Format {
             Some("jsonl" | "json" | "ndjson") => Ok(Self::Jsonl),
             Some("npy") => Ok(Self::Npy),
             Some("safetensors") => Ok(Self::Safetensors),
-            Some(other) if name.is_some() => {
+            Some(other) if name.is_some() || OTHER_FORMATS.contains(&other) => {
                 Err(Error::argument(format!("format {other:?}: give jsonl, npy or safetensors")))
             }
             _ => Ok(Self::Jsonl),
@@ -156,6 +160,9 @@ mod tests {
         assert_eq!(choose(Some("jsonl"), "a.npy").unwrap(), Format::Jsonl);
         assert_eq!(choose(None, "a.safetensors").unwrap(), Format::Safetensors);
         assert_eq!(choose(None, "-").unwrap(), Format::Jsonl);
+        assert_eq!(choose(None, "a.txt").unwrap(), Format::Jsonl);
         assert!(choose(Some("parquet"), "a").is_err());
+        assert!(choose(None, "a.npz").is_err());
+        assert_eq!(choose(Some("npy"), "a.npz").unwrap(), Format::Npy);
     }
 }

@@ -14,6 +14,8 @@ use sha2::{Digest, Sha256};
 /// A line longer than this is not a text.
 const MAX_LINE: u64 = 16 << 20;
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// How far the input has been read: what a later run checks and skips.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -34,12 +36,14 @@ pub struct Group {
     pub bytes: Vec<u64>,
 }
 
-/// A file of texts, a line each; only the line ending is removed.
+/// A file of texts, a line each; only the line ending is removed, and a byte order mark.
 pub struct Input {
     path: PathBuf,
     reader: BufReader<Box<dyn Read>>,
     skip_empty: bool,
     len: Option<u64>,
+    /// Some line was a text.
+    has_texts: bool,
     /// Lines, bytes and content read so far.
     lines: u64,
     bytes: u64,
@@ -58,7 +62,8 @@ impl Input {
         };
         let reader = BufReader::with_capacity(1 << 20, reader);
         let hash = Sha256::new();
-        Ok(Self { path: path.into(), reader, skip_empty, len, lines: 0, bytes: 0, hash })
+        let path = path.into();
+        Ok(Self { path, reader, skip_empty, len, has_texts: false, lines: 0, bytes: 0, hash })
     }
 
     /// Bytes of the file; none of a pipe, which cannot be read again.
@@ -77,6 +82,7 @@ impl Input {
         self.bytes =
             io::copy(&mut skipped, &mut self.hash).map_err(|e| Error::io(&self.path, e))?;
         self.lines = place.lines;
+        self.has_texts = true;
         if self.place() != *place {
             let what = format!(
                 "its first {} lines are not those that the stopped run has read; give the same \
@@ -104,14 +110,16 @@ impl Input {
             if ids.is_empty() {
                 return Err(self.fault("the tokenizer makes no token of this text"));
             }
+            self.has_texts = true;
             found += ids.len();
             group.bytes.push(self.bytes - before);
             before = self.bytes;
             group.texts.push(text);
             group.ids.push(ids);
         }
-        if self.lines == 0 {
-            return Err(Error::malformed(&self.path, "no texts: the input is empty"));
+        if !self.has_texts {
+            let what = if self.lines == 0 { "the input is empty" } else { "all lines are empty" };
+            return Err(Error::malformed(&self.path, format!("no texts: {what}")));
         }
         Ok(group)
     }
@@ -135,6 +143,10 @@ impl Input {
                 line.pop();
             }
         }
+        // A byte order mark says how the file is written and belongs to no text.
+        if self.lines == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
         String::from_utf8(line).map(Some).map_err(|e| {
             let at = e.utf8_error().valid_up_to();
             self.fault(format!("not UTF-8 at byte {at}"))
@@ -155,25 +167,27 @@ fn hex(bytes: &[u8]) -> String {
 /// trained with, so the first text that gets others is worth a warning.
 pub struct TokenIds {
     used: Tokenizer,
+    /// Ids that the model has.
+    n_vocab: usize,
     /// The model's own, as long as both agree.
     own: Option<Tokenizer>,
 }
 
 impl TokenIds {
     /// Those of the model's own tokenizer.
-    pub fn of(used: Tokenizer) -> Self {
-        Self { used, own: None }
+    pub fn of(used: Tokenizer, n_vocab: usize) -> Self {
+        Self { used, n_vocab, own: None }
     }
 
     /// Those of `used`, which stands in for `own`.
-    pub fn instead(used: Tokenizer, own: Option<Tokenizer>) -> Self {
+    pub fn instead(used: Tokenizer, own: Option<Tokenizer>, n_vocab: usize) -> Self {
         if own.is_none() {
             eprintln!(
                 "warning: the model has no tokenizer that the {} one could be compared with",
                 used.kind()
             );
         }
-        Self { used, own }
+        Self { used, n_vocab, own }
     }
 
     /// The tokenizer that makes them.
@@ -183,6 +197,14 @@ impl TokenIds {
 
     fn encode(&mut self, text: &str) -> Result<Vec<u32>> {
         let ids = self.used.encode(text)?;
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.n_vocab) {
+            return Err(Error::argument(format!(
+                "token id {id} of the {} tokenizer, but the model has 0 to {}; take the tokenizer \
+                 that the model was made for",
+                self.used.kind(),
+                self.n_vocab.saturating_sub(1)
+            )));
+        }
         if let Some(own) = self.own.take() {
             if own.encode(text).is_ok_and(|own| own == ids) {
                 self.own = Some(own);
@@ -214,7 +236,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vocabulary.txt");
         std::fs::write(&path, vocabulary).unwrap();
-        TokenIds::of(Tokenizer::open(&path).unwrap())
+        TokenIds::of(Tokenizer::open(&path).unwrap(), 257)
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut marked = input(&folder, "\u{feff}one\n\u{feff}two\n");
+        let group = marked.next_group(100, &mut bytes()).unwrap();
+        assert_eq!(
+            (group.texts, group.bytes),
+            (vec!["one".into(), "\u{feff}two".into()], vec![7, 7])
+        );
+    }
+
+    #[test]
+    fn an_input_without_texts_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        for (texts, expected) in [("", "the input is empty"), ("\n\r\n\n", "all lines are empty")] {
+            let error = input(&folder, texts).next_group(4, &mut bytes()).err().unwrap();
+            assert!(error.to_string().ends_with(&format!("no texts: {expected}")), "{error}");
+        }
     }
 
     #[test]

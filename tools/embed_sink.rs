@@ -136,8 +136,17 @@ impl Partial {
         let failed = |e| Error::io(&path, e);
         let mut file = open_locked(&path)?;
         let len = file.metadata().map_err(failed)?.len();
-        // A run that was killed while it finished has left a record without the file.
-        let record = if len > 0 { Record::read(&record_path)? } else { None };
+        let record = match Record::read(&record_path) {
+            // A run that was killed while it finished has left a record without the file.
+            Ok(record) => record.filter(|_| len > 0),
+            Err(error) => {
+                if len == 0 {
+                    // It was not there before. Nothing can be done about a failure here.
+                    let _ = fs::remove_file(&path);
+                }
+                return Err(error);
+            }
+        };
         let reached = match (record, &job) {
             (Some(Record { reached, .. }), _) if !resume => {
                 return Err(Error::argument(format!(

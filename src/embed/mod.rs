@@ -56,6 +56,9 @@ impl Embeddings {
     }
 
     /// The vector of text `text` at the layer with index `layer` in [`layers`](Self::layers).
+    ///
+    /// # Panics
+    /// If there is no such text or layer, or the fields do not fit together.
     pub fn get(&self, text: usize, layer: usize) -> &[f32] {
         let start = (text * self.layers.len() + layer) * self.n_embd;
         &self.values[start..start + self.n_embd]

@@ -83,6 +83,19 @@ impl LayerSelection {
 
     /// The layers of a model of `n_layer` layers: ascending, each once.
     pub fn resolve(&self, n_layer: usize) -> Result<Vec<Layer>> {
+        let mut layers = self.listed(n_layer)?;
+        layers.sort_unstable();
+        layers.dedup();
+        Ok(layers)
+    }
+
+    /// False if [`resolve`](Self::resolve) changes the order in which the layers are named.
+    pub fn is_ascending(&self, n_layer: usize) -> Result<bool> {
+        Ok(self.listed(n_layer)?.is_sorted())
+    }
+
+    /// The layers as they are named.
+    fn listed(&self, n_layer: usize) -> Result<Vec<Layer>> {
         let mut layers = Vec::new();
         for item in &self.0 {
             match *item {
@@ -100,8 +113,6 @@ impl LayerSelection {
                 }
             }
         }
-        layers.sort_unstable();
-        layers.dedup();
         Ok(layers)
     }
 }
@@ -130,6 +141,14 @@ mod tests {
         assert_eq!(resolve("all"), ["0", "1", "2", "3", "final"]);
         assert_eq!(resolve("3,1,1,last"), ["1", "3"]);
         assert_eq!(resolve("4,final"), ["final"]);
+    }
+
+    #[test]
+    fn a_changed_order_is_known() {
+        for (text, ascending) in [("all", true), ("1,1,last,final", true), ("3,1", false)] {
+            let selection = LayerSelection::parse(text).unwrap();
+            assert_eq!(selection.is_ascending(4).unwrap(), ascending, "{text}");
+        }
     }
 
     #[test]

@@ -88,6 +88,22 @@ fn layers_by_every_name() {
     job.place.refused(args, 2, &["min", "mean", "last", "max"]);
 }
 
+/// An array has no names of layers, so a changed order is told.
+#[test]
+fn layers_of_an_array_are_ascending() {
+    let job = Job::new();
+    for (layers, expected) in
+        [("1,0", "note: layers come in ascending order: 0,1\n"), ("0,1,final", "")]
+    {
+        let mut args = job.args("text\n", &["--layers", layers, "--output"]);
+        args.push(job.place.path("out.npy").into());
+        assert_eq!(succeeds(args).stderr, expected);
+    }
+    let mut args = job.args("text\n", &["--output"]);
+    args.push(job.place.path("out.npz").into());
+    job.place.refused(args, 2, &["format \"npz\": give jsonl, npy or safetensors"]);
+}
+
 #[test]
 fn token_ids_on_request() {
     let job = Job::new();

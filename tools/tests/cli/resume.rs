@@ -182,9 +182,17 @@ fn without_anything_to_resume_it_begins() {
     fs::write(job.partial(), "{\"te").unwrap();
     succeeds(job.args(&[]));
     job.assert_is(&whole);
-    fs::write(job.record(), "{\"texts\": 3}").unwrap();
+    let record = r#"{"job": {}, "texts": 3, "output_bytes": 9,
+        "input": {"bytes": 9, "lines": 3, "sha256": "ab"}}"#;
+    fs::write(job.record(), record).unwrap();
     succeeds(job.args(&["--resume"]));
     job.assert_is(&whole);
+    // A file of that name that is something else stays.
+    fs::remove_file(job.out()).unwrap();
+    fs::write(job.record(), "{\"texts\": 3}").unwrap();
+    for more in [&["--resume"][..], &[]] {
+        job.place.refused(job.args(more), 3, &["out.jsonl.resume: not a record", "remove it"]);
+    }
 }
 
 #[test]
