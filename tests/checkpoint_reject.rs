@@ -79,10 +79,10 @@ fn other_formats_are_told_apart_by_content() {
         b"version https://git-lfs.github.com/spec/v1\n",
         "a Git LFS pointer, not the file itself; run git lfs pull",
     );
-    other(b"hello", "not a safetensors file (starts [68, 65, 6c, 6c, 6f])");
+    other(b"hello", "neither a safetensors nor a PyTorch file (starts [68, 65, 6c, 6c, 6f])");
     other(
         b"plain text, longer",
-        "not a safetensors file (starts [70, 6c, 61, 69, 6e, 20, 74, 65, 78])",
+        "neither a safetensors nor a PyTorch file (starts [70, 6c, 61, 69, 6e, 20, 74, 65, 78])",
     );
     other(b"", "empty file");
 }

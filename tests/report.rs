@@ -68,7 +68,7 @@ fn the_json_has_the_published_names_in_order() {
 #[test]
 fn inconsistent_reports_are_refused_with_the_place() {
     type Spoil = fn(&mut Report);
-    let cases: [(Spoil, &str); 21] = [
+    let cases: [(Spoil, &str); 22] = [
         (|r| r.runs.clear(), "runs is empty"),
         (|r| r.schema_version = 2, "schema_version is 2, expected 1"),
         (|r| r.runs = vec![r.runs[0].clone(); 1001], "1001 runs, at most 1000 allowed"),
@@ -81,6 +81,10 @@ fn inconsistent_reports_are_refused_with_the_place() {
             "runs[0].dataset.name: 513 bytes, at most 512 allowed",
         ),
         (|r| r.runs[0].levels.clear(), "runs[0].levels is empty"),
+        (
+            |r| r.runs[0].levels[1].preset = "f16".into(),
+            "runs[0].levels[1]: level \"f16\" occurs twice",
+        ),
         (|r| r.runs[0].dataset.n_pairs = 0, "runs[0].dataset.n_pairs is 0"),
         (
             |r| r.runs[0].dataset.n_positive = Some(409),

@@ -1,6 +1,6 @@
 //! `rwkvq convert`: a checkpoint or a full-precision GGUF to quantized GGUFs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use rwkvq::{Progress, Result};
 use serde_json::{json, Value};
 
 use crate::memory::Memory;
-use crate::output::{human_bytes, print, tell_partials};
+use crate::output::{check_target, human_bytes, print, printable, tell_partials};
 use crate::source;
 use crate::terminal::Bar;
 
@@ -71,6 +71,9 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
         .map(|(recipe, path)| Job::weighted(source.as_ref(), recipe, imatrix.as_ref(), path))
         .collect::<Result<Vec<_>>>()?;
     tell(source.as_ref(), &jobs, imatrix.as_ref(), &bar);
+    for job in &jobs {
+        check_target(&job.path, args.preset.iter().map(Path::new))?;
+    }
     if args.dry_run {
         return print_plans(&jobs, args.json);
     }
@@ -149,7 +152,7 @@ fn errors_table(job: &Job, errors: &FileReport) -> Table {
     for error in &errors.tensors {
         let row = &job.plan.rows[error.row];
         table.add_row([
-            row.name.clone(),
+            printable(&row.name),
             row.to.to_string(),
             format!("{:.3e}", error.rmse),
             format!("{:.4}", error.relative),
@@ -215,7 +218,7 @@ fn print_plans(jobs: &[Job], as_json: bool) -> Result<()> {
                 None => row.why.clone(),
             };
             table.add_row([
-                row.name.clone(),
+                printable(&row.name),
                 row.shape.to_string(),
                 row.from.to_string(),
                 row.to.to_string(),

@@ -16,9 +16,8 @@ if [ -z "$rwkvq" ]; then
 fi
 
 mkdir -p "$out"
-rm -f "$out"/models/finch-tiny-*.gguf
 "$rwkvq" eval models/finch-tiny \
-    --preset f16 --preset q8_0 --preset q5_k --preset q4_k --keep "$out/models" \
+    --preset f16 --preset q8_0 --preset q5_k --preset q4_k --keep "$out/models" --overwrite \
     --dataset tools/demo/sentence-pairs.tsv \
     --report "$out/report.json"
 "$rwkvq" report "$out/report.json" --html "$out/report.html"

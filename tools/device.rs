@@ -6,12 +6,14 @@ use rwkvq::{Error, Result};
 use crate::memory::Memory;
 use crate::output::human_bytes;
 
+const AUTO: &str = "auto";
+
 /// The options that every verb has which runs a model on a device of choice.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Device {
     /// auto (a GPU if this program has the backend and the machine has one, else the CPU), cpu,
     /// cuda, vulkan or metal; :N for another than the first
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    #[arg(long, default_value = AUTO, value_name = "DEVICE")]
     device: String,
     /// Layers that run on the GPU, counted from the first; the CPU runs the others [default: as
     /// many as its memory holds]
@@ -25,6 +27,19 @@ pub struct Device {
 }
 
 impl Device {
+    /// Fails if any of these options was given, which `why` says is of no use.
+    pub fn refuse(&self, why: &str) -> Result<()> {
+        let given = [
+            (self.device != AUTO, "--device"),
+            (self.gpu_layers.is_some(), "--gpu-layers"),
+            (self.device_memory.is_some(), "--device-memory"),
+        ];
+        match given.into_iter().find(|(given, _)| *given) {
+            Some((_, option)) => Err(Error::argument(format!("{option}: {why}"))),
+            None => Ok(()),
+        }
+    }
+
     /// How models are opened; says so where a GPU was hoped for and there is none.
     pub fn open(&self) -> Result<OpenOptions> {
         let choice: DeviceChoice = self.device.parse()?;

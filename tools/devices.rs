@@ -29,7 +29,10 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let (value, text) = match &args.plan {
-        None => list()?,
+        None => {
+            args.device.refuse("without --plan no model is opened")?;
+            list()?
+        }
         Some(path) => {
             let open = args.device.open()?;
             let session = device::session(&open, args.batch_tokens, None);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use clap::builder::RangedU64ValueParser;
 use rwkvq::convert::{self, ConvertOptions, Job};
 use rwkvq::embed::Pooling;
 use rwkvq::eval::{self, table, Dataset, EvalOptions, Evaluation, LevelFile, Protocol};
@@ -16,7 +17,7 @@ use rwkvq::{Error, Result};
 use crate::device::{self, Device};
 use crate::output::{check_target, folder_of, print, tell_partials, write_file};
 use crate::source;
-use crate::terminal::Bar;
+use crate::terminal::{remove_when_interrupted_twice, Bar};
 
 /// Measure Spearman, speed and memory of one or several quantization levels
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,9 @@ pub struct Args {
     /// Keep the converted files in this folder
     #[arg(long, requires = "preset")]
     keep: Option<PathBuf>,
+    /// Replace files that exist in the folder of --keep
+    #[arg(long, requires = "keep")]
+    overwrite: bool,
     /// World vocabulary to convert with, instead of the folder's own
     #[arg(long, requires = "preset")]
     vocab: Option<PathBuf>,
@@ -88,7 +92,7 @@ pub struct Args {
     #[arg(long, default_value_t = 512)]
     batch_tokens: usize,
     /// Timed passes over each data set
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = repeats())]
     repeats: usize,
     /// Seed of the bootstrap and of the random vectors
     #[arg(long, default_value_t = 42)]
@@ -141,8 +145,10 @@ fn check_outputs(args: &Args, options: &EvalOptions) -> Result<()> {
         check_target(path, inputs())?;
         check_writable(path)?;
     }
-    if args.report.is_some() && args.report == args.keep_scores {
-        return Err(Error::argument("--report and --keep-scores name the same file"));
+    if let (Some(report), Some(scores)) = (&args.report, &args.keep_scores) {
+        if is_same_file(report, scores) {
+            return Err(Error::argument("--report and --keep-scores name the same file"));
+        }
     }
     Ok(())
 }
@@ -198,6 +204,16 @@ fn threshold_from(args: &Args, bar: &Bar) -> Result<Option<Dataset>> {
     source::dataset(path, split, args.limit, bar).map(Some)
 }
 
+/// True if both will be one file, whatever its folder is called.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let folder = |path| folder_of(path).canonicalize().ok();
+    a.file_name() == b.file_name() && folder(a) == folder(b)
+}
+
+fn repeats() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=eval::MAX_REPEATS as u64)
+}
+
 /// A report must not fail to be written after an hour of measuring.
 fn check_writable(path: &Path) -> Result<()> {
     let folder = folder_of(path);
@@ -212,7 +228,7 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
     let access = options.open.access;
     if args.preset.is_empty() {
         let given = args.models.iter().map(|path| given(path, access));
-        return Ok((given.collect::<Result<_>>()?, None));
+        return Ok((told_apart(given.collect::<Result<_>>()?), None));
     }
     let [source] = args.models.as_slice() else {
         return Err(Error::argument(
@@ -236,6 +252,7 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
         None => {
             let folder = tempfile::Builder::new().prefix("rwkvq-").tempdir();
             let folder = folder.map_err(|e| Error::io(std::env::temp_dir(), e))?;
+            remove_when_interrupted_twice(folder.path());
             (folder.path().to_owned(), Some(folder))
         }
     };
@@ -250,7 +267,7 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
     let converted = convert::run(
         source.as_ref(),
         &jobs,
-        ConvertOptions { n_threads, ..Default::default() },
+        ConvertOptions { n_threads, overwrite: args.overwrite, ..Default::default() },
         bar,
     );
     bar.clear();
@@ -260,7 +277,7 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
     Ok((levels, temporary))
 }
 
-/// A file of the user's: its level is the preset in its name, else its file type.
+/// A file of the user's: its level is the preset that its name ends with, else its file type.
 fn given(path: &Path, access: Access) -> Result<LevelFile> {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
     let stem = stem.unwrap_or_default();
@@ -279,6 +296,18 @@ fn given(path: &Path, access: Access) -> Result<LevelFile> {
         },
     };
     Ok(LevelFile { preset, path: path.to_owned() })
+}
+
+/// Levels that would have one name are called by the names of their files.
+fn told_apart(mut levels: Vec<LevelFile>) -> Vec<LevelFile> {
+    let names: Vec<String> = levels.iter().map(|level| level.preset.clone()).collect();
+    for level in &mut levels {
+        if names.iter().filter(|name| **name == level.preset).count() > 1 {
+            let stem = level.path.file_stem().unwrap_or_default();
+            level.preset = stem.to_string_lossy().into_owned();
+        }
+    }
+    levels
 }
 
 fn write_results(args: &Args, evaluation: &Evaluation) -> Result<()> {

@@ -67,6 +67,14 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     options.n_threads = args.threads.unwrap_or(options.n_threads);
     let bar = Bar::new(interrupted, args.verbose);
     let start = Instant::now();
+    if tokens.len() < args.chunk {
+        let what = format!(
+            "{} tokens do not fill a chunk of {}; give more text, or a smaller --chunk",
+            tokens.len(),
+            args.chunk
+        );
+        return Err(Error::malformed(&args.input, what));
+    }
     let measured = calibrate::collect(&model, &tokens, &options, &bar);
     bar.clear();
     let measured = measured?;

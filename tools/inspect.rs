@@ -9,7 +9,7 @@ use rwkvq::Result;
 use serde_json::json;
 
 use crate::memory::Memory;
-use crate::output::{human_bytes, print};
+use crate::output::{human_bytes, print, printable};
 
 /// Show header, metadata and tensors of a GGUF
 #[derive(Debug, clap::Args)]
@@ -113,7 +113,7 @@ fn print_text(args: &Args, file: &GgufFile, hash: Option<String>) -> Result<()> 
     }
     text += "\n";
     for (key, value) in file.metadata() {
-        text += &format!("{key} = {}\n", short(value));
+        text += &format!("{} = {}\n", printable(key), short(value));
     }
     if args.tensors {
         text += &format!("\n{}\n", tensor_table(file));
@@ -127,7 +127,7 @@ fn tensor_table(file: &GgufFile) -> Table {
     table.set_header(["tensor", "type", "shape", "bytes", "offset"]);
     for tensor in file.tensors() {
         table.add_row([
-            tensor.name.clone(),
+            printable(&tensor.name),
             tensor.ty.name(),
             tensor.shape.to_string(),
             tensor.bytes.to_string(),

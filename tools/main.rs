@@ -58,20 +58,21 @@ fn main() -> ExitCode {
     }
     // clap prints its own errors, one line and a hint, and exits with 2.
     let cli = Cli::parse();
-    let interrupts = terminal::watch_interrupts();
     exit::watch_mapped_files();
     exit::outlive_limits_of_size();
     exit::run(|| {
+        // Verbs that never look whether they should stop leave signals as they are.
+        let interrupts = terminal::watch_interrupts;
         match cli.verb {
             Verb::Compare(args) => return compare::run(&args),
-            Verb::Convert(args) => convert::run(&args, interrupts),
+            Verb::Convert(args) => convert::run(&args, interrupts()),
             Verb::Inspect(args) => inspect::run(&args),
-            Verb::Imatrix(args) => imatrix::run(&args, interrupts),
-            Verb::Embed(args) => embed::run(&args, interrupts),
-            Verb::Eval(args) => eval::run(&args, interrupts),
-            Verb::Bench(args) => bench::run(&args, interrupts),
+            Verb::Imatrix(args) => imatrix::run(&args, interrupts()),
+            Verb::Embed(args) => embed::run(&args, interrupts()),
+            Verb::Eval(args) => eval::run(&args, interrupts()),
+            Verb::Bench(args) => bench::run(&args, interrupts()),
             Verb::Devices(args) => devices::run(&args),
-            Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts),
+            Verb::MakeCheckpoint(args) => make_checkpoint::run(&args, interrupts()),
             Verb::Report(args) => report::run(&args),
             Verb::Completions(args) => completions::run(&args, Cli::command()),
             Verb::Man(args) => man::run(&args, Cli::command()),

@@ -90,6 +90,12 @@ pub fn sync_folder(path: &Path) -> Result<()> {
     })
 }
 
+/// Text from a file, for one line of a terminal: what would end the line or steer the terminal is
+/// shown as a mark.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// Bytes as people read them: `1.01 GB`, decimal units.
 pub fn human_bytes(n: u64) -> String {
     let n = n as f64;

@@ -1,7 +1,8 @@
 //! Progress on stderr, and Ctrl-C.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rwkvq::Progress;
@@ -9,8 +10,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit;
+use crate::output::printable;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// What is removed when the process ends at once.
+static TEMPORARY: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// True once the user has asked to stop. The second time, the process ends at once.
 pub fn watch_interrupts() -> &'static AtomicBool {
@@ -21,12 +26,25 @@ pub fn watch_interrupts() -> &'static AtomicBool {
             for signal in signals.forever() {
                 let code = exit::interrupted_by(signal);
                 if INTERRUPTED.swap(true, Ordering::Relaxed) {
+                    if let Some(folder) = temporary().take() {
+                        // Nothing can be done about a failure here.
+                        let _ = std::fs::remove_dir_all(folder);
+                    }
                     std::process::exit(code.into());
                 }
             }
         });
     }
     &INTERRUPTED
+}
+
+/// A second interrupt removes `folder`, which its owner then cannot.
+pub fn remove_when_interrupted_twice(folder: &Path) {
+    *temporary() = Some(folder.to_owned());
+}
+
+fn temporary() -> MutexGuard<'static, Option<PathBuf>> {
+    TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// True under nohup, which a handler of ours would undo. Only Linux tells.
@@ -64,7 +82,7 @@ impl Bar {
     }
 
     fn with(&self, f: impl FnOnce(&ProgressBar)) {
-        f(&self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        f(&self.bar.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -79,7 +97,7 @@ impl Progress for Bar {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        let mut current = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut current = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
         current.finish_and_clear();
         *current = bar;
     }
@@ -90,6 +108,7 @@ impl Progress for Bar {
 
     fn note(&self, message: &str) {
         if self.verbose {
+            let message = printable(message);
             self.with(|bar| bar.suspend(|| eprintln!("note: {message}")));
         }
     }

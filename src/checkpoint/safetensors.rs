@@ -54,7 +54,7 @@ fn read_json(path: &Path, file: &File, file_bytes: u64) -> Result<Vec<u8>> {
     let mut head = [0; 9];
     let found = read_some(file, 0, file_bytes, &mut head).map_err(io)?;
     let Some((len, b"{")) = found.split_first_chunk() else {
-        let what = format!("not a safetensors file (starts {found:02x?})");
+        let what = format!("neither a safetensors nor a PyTorch file (starts {found:02x?})");
         return Err(Error::malformed(path, what));
     };
     let len = u64::from_le_bytes(*len);

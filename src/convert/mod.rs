@@ -113,6 +113,10 @@ pub fn output_paths(name: &str, recipes: &[Recipe], out: &Path) -> Result<Vec<Pa
         }
         return Ok(vec![out.to_owned(); recipes.len()]);
     }
+    if out.is_file() {
+        let what = format!("{} is a file; give a folder, or a name ending in .gguf", out.display());
+        return Err(Error::argument(what));
+    }
     let paths: Vec<_> =
         recipes.iter().map(|recipe| out.join(format!("{name}-{}.gguf", recipe.name))).collect();
     let mut sorted = paths.clone();
@@ -124,7 +128,8 @@ pub fn output_paths(name: &str, recipes: &[Recipe], out: &Path) -> Result<Vec<Pa
 }
 
 /// Writes all `jobs` from one read of `source`. On any error, and when `progress` cancels,
-/// nothing is left behind. The report is empty unless the options ask for it.
+/// nothing that is not whole is left behind: all files get their names at the end, and if one of
+/// them cannot, those before it have theirs. The report is empty unless the options ask for it.
 pub fn run(
     source: &dyn TensorSource,
     jobs: &[Job],

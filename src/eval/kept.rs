@@ -14,12 +14,12 @@
     )
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{shown, Error, Result};
 
 /// The version of the file format that this crate writes and reads.
 pub(super) const SCHEMA_VERSION: u64 = 1;
@@ -70,8 +70,8 @@ impl Scores {
     }
 
     /// Reads scores; `path` only names them in errors. [`Error::Unsupported`] for another schema
-    /// version, [`Error::Malformed`] for anything that is no such file, or whose lists differ in
-    /// length.
+    /// version, [`Error::Malformed`] for anything that is no such file, whose lists differ in length,
+    /// or that has two levels of one name in a run.
     pub fn from_json(path: impl AsRef<Path>, json: &str) -> Result<Self> {
         let path = path.as_ref();
         let scores: Self = serde_json::from_str(json)
@@ -82,12 +82,18 @@ impl Scores {
             return Err(Error::unsupported(path, what));
         }
         for run in &scores.runs {
+            let mut names = HashSet::new();
             for level in &run.levels {
+                if !names.insert(&level.preset) {
+                    let what = format!("level \"{}\" occurs twice", shown(&level.preset));
+                    return Err(Error::malformed(path, what));
+                }
                 let n = run.labels.len();
                 if let Some((layer, list)) = level.layers.iter().find(|(_, l)| l.len() != n) {
                     let what = format!(
-                        "{}, layer {layer}: {} similarities for {n} labels",
-                        level.preset,
+                        "{}, layer {}: {} similarities for {n} labels",
+                        shown(&level.preset),
+                        shown(layer),
                         list.len()
                     );
                     return Err(Error::malformed(path, what));

@@ -71,7 +71,7 @@ pub(super) fn measure(
     let mut similarities = vec![Vec::with_capacity(work.ids.len() / 2); n_layers];
     let mut spill = Spill::new(n_layers, model.hparams().n_embd)?;
     let mut shared = 0;
-    for repeat in 0..options.repeats.max(1) {
+    for repeat in 0..options.repeats {
         let before = embedder.workload().shared;
         seconds.push(embed_all(&mut embedder, work.ids, work, progress, |embeddings| {
             if repeat == 0 {
@@ -112,24 +112,23 @@ fn embed_all(
 ) -> Result<f64> {
     let at_once = work.texts_at_once.unwrap_or(GROUP).max(1);
     let mut elapsed = 0.0;
+    let n_embd = embedder.session().model().hparams().n_embd;
+    let width = work.layers.len() * n_embd;
     for group in ids.chunks(GROUP) {
-        if progress.cancelled() {
-            return Err(Error::Interrupted);
-        }
-        let mut all: Option<Embeddings> = None;
-        for texts in group.chunks(at_once) {
+        let mut values = vec![0f32; group.len() * width];
+        for (texts, values) in group.chunks(at_once).zip(values.chunks_mut(at_once * width)) {
             let start = Instant::now();
-            let some = embedder.embed_ids(texts)?;
-            elapsed += start.elapsed().as_secs_f64();
-            match &mut all {
-                None => all = Some(some),
-                Some(all) => {
-                    all.n_tokens.extend(some.n_tokens);
-                    all.values.extend(some.values);
+            embedder.embed_each(texts, |text, vectors| {
+                if progress.cancelled() {
+                    return Err(Error::Interrupted);
                 }
-            }
+                values[text * width..(text + 1) * width].copy_from_slice(vectors);
+                Ok(())
+            })?;
+            elapsed += start.elapsed().as_secs_f64();
         }
-        all.as_ref().map_or(Ok(()), &mut receive)?;
+        let n_tokens = group.iter().map(Vec::len).collect();
+        receive(&Embeddings { layers: work.layers.to_vec(), n_embd, n_tokens, values })?;
     }
     Ok(elapsed)
 }

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::report::Level;
+use super::EvalOptions;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::progress::Progress;
 
 /// A model file and what to call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LevelFile {
-    /// Name of the level in the report, usually its preset.
+    /// Name of the level in the report, usually its preset. No two levels have the same.
     pub preset: String,
     /// The GGUF.
     pub path: PathBuf,
@@ -30,11 +32,19 @@ pub(super) struct Levels<'a> {
 }
 
 impl<'a> Levels<'a> {
-    pub(super) fn describe(files: &'a [LevelFile], reference: Option<&str>) -> Result<Self> {
+    pub(super) fn describe(
+        files: &'a [LevelFile],
+        options: &EvalOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        check_names(files)?;
         let mut rows: Vec<Level> = Vec::new();
         let (mut shape, mut n_vocab) = (None, usize::MAX);
         for file in files {
-            let model = Model::open(&file.path)?;
+            if progress.cancelled() {
+                return Err(Error::Interrupted);
+            }
+            let model = open(file, options)?;
             let hparams = model.hparams();
             let (n_layer, n_embd) = (hparams.n_layer, hparams.n_embd);
             let (layers, width) = *shape.get_or_insert((n_layer, n_embd));
@@ -53,9 +63,33 @@ impl<'a> Levels<'a> {
         let Some((n_layer, _)) = shape else {
             return Err(Error::argument("no model to evaluate"));
         };
-        let reference = find_reference(&rows, reference)?;
+        let reference = find_reference(&rows, options.reference.as_deref())?;
         Ok(Self { files, rows, n_layer, n_vocab, reference })
     }
+
+    /// The model of a level, on the CPU.
+    pub(super) fn open(&self, level: usize, options: &EvalOptions) -> Result<Model> {
+        open(&self.files[level], options)
+    }
+}
+
+fn open(file: &LevelFile, options: &EvalOptions) -> Result<Model> {
+    Model::open_with(&file.path, options.open.access)
+}
+
+/// A level is found by its name in reports and kept scores: two of one name would be mixed up.
+fn check_names(files: &[LevelFile]) -> Result<()> {
+    for (i, file) in files.iter().enumerate() {
+        if let Some(twin) = files[..i].iter().find(|other| other.preset == file.preset) {
+            let (twin, path) = (twin.path.display(), file.path.display());
+            return Err(Error::argument(format!(
+                "{twin} and {path} would both be called {} in the report; give each file once, \
+                 under a name of its own",
+                file.preset
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn row(file: &LevelFile, model: &Model) -> Result<Level> {

@@ -42,4 +42,4 @@ pub use dataset::{Dataset, Pair, TextVariant};
 pub use levels::LevelFile;
 pub use protocol::Protocol;
 pub use report::Report;
-pub use run::{run, EvalOptions, Evaluation};
+pub use run::{run, EvalOptions, Evaluation, MAX_REPEATS};

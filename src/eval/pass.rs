@@ -7,7 +7,7 @@ use super::levels::Levels;
 use super::report::{Baseline, Control, DatasetInfo, Level, Run, ThresholdSource, TokenizerInfo};
 use super::{bootstrap, controls, metrics, scores, EvalOptions, Glove, Protocol};
 use crate::error::{Error, Result};
-use crate::model::{Layer, Model};
+use crate::model::Layer;
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 
@@ -41,13 +41,17 @@ impl<'a> Pass<'a> {
         let dataset = cut(dataset, protocol);
         let threshold_from = threshold_set(options, protocol, &dataset)?;
 
-        let model = Model::open(&levels.files[levels.reference].path)?;
-        let tokenizer = protocol.tokenizer().map_or_else(|| model.tokenizer(), Ok)?;
+        let reference = levels.open(levels.reference, options)?;
+        let tokenizer = protocol.tokenizer().map_or_else(|| reference.tokenizer(), Ok)?;
         let ids = encode(tokenizer, &dataset, levels)?;
+        let differing = differing_level(levels, options, &dataset, &ids)?;
+        if let (None, Some((level, pair))) = (protocol.tokenizer(), differing) {
+            return Err(other_tokenizer(levels, level, &dataset, pair));
+        }
         let info = TokenizerInfo {
             kind: tokenizer.kind().to_string(),
             vocab_size: tokenizer.n_tokens() as u64,
-            matches_model: protocol.tokenizer().is_none() || agrees(&model, &dataset, &ids),
+            matches_model: reference.tokenizer().is_ok() && differing.is_none(),
         };
         let threshold_ids = threshold_from.as_ref().map(|set| encode(tokenizer, set, levels));
         let threshold_ids = threshold_ids.transpose()?.unwrap_or_default();
@@ -69,7 +73,13 @@ impl<'a> Pass<'a> {
         (self.ids.len() + self.threshold_ids.len()) as u64
     }
 
-    pub(super) fn run(self, progress: &dyn Progress) -> Result<(Run, RunScores)> {
+    /// Measures all levels. One that fails is a row without layers; the first error of any goes to
+    /// `failure`, unless there is one already.
+    pub(super) fn run(
+        self,
+        failure: &mut Option<Error>,
+        progress: &dyn Progress,
+    ) -> Result<(Run, RunScores)> {
         let work = Work {
             ids: &self.ids,
             threshold_ids: &self.threshold_ids,
@@ -79,10 +89,16 @@ impl<'a> Pass<'a> {
         let mut measured = Vec::with_capacity(self.levels.files.len());
         for file in self.levels.files {
             measured.push(match measure(&file.path, &work, self.options, progress) {
-                Err(error @ Error::NonFinite { .. }) => Err(error.to_string()),
-                other => Ok(other?),
+                Err(error @ (Error::Interrupted | Error::SelfCheck { .. })) => return Err(error),
+                Err(error) => {
+                    let what = error.to_string();
+                    failure.get_or_insert(error);
+                    Err(what)
+                }
+                Ok(measured) => Ok(measured),
             });
         }
+        progress.begin("statistics", (self.levels.files.len() * self.layers.len()) as u64);
         let run = Run {
             dataset: self.dataset_info(),
             protocol: self.protocol.name().into(),
@@ -93,9 +109,9 @@ impl<'a> Pass<'a> {
                 file_sha256: set.file_sha256.clone(),
                 n_pairs: set.pairs.len() as u64,
             }),
-            levels: self.rows(&measured)?,
-            baselines: self.baselines()?,
-            controls: self.controls(),
+            levels: self.rows(&measured, progress)?,
+            baselines: self.baselines(progress)?,
+            controls: self.controls(progress)?,
         };
         Ok((run, self.scores(measured)))
     }
@@ -117,7 +133,11 @@ impl<'a> Pass<'a> {
     }
 
     /// The levels of the report.
-    fn rows(&self, measured: &[std::result::Result<Measured, String>]) -> Result<Vec<Level>> {
+    fn rows(
+        &self,
+        measured: &[std::result::Result<Measured, String>],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Level>> {
         let threshold_labels = self.threshold_from.as_ref().map(Dataset::scores);
         let mut rows = self.levels.rows.clone();
         let against = scores::Against {
@@ -136,10 +156,12 @@ impl<'a> Pass<'a> {
                 }
             };
             for (i, layer) in self.layers.iter().enumerate() {
+                stop_if_cancelled(progress)?;
                 let is_reference = index == self.levels.reference;
                 let (scored, p_value) = against.layer(*layer, i, measured, is_reference)?;
                 p_values.extend(p_value.map(|p| (index, i, p)));
                 row.layers.push(scored);
+                progress.advance(1);
             }
             row.speed = Some(measured.speed.clone());
             row.memory = Some(measured.memory.clone());
@@ -166,8 +188,9 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn baselines(&self) -> Result<Vec<Baseline>> {
+    fn baselines(&self, progress: &dyn Progress) -> Result<Vec<Baseline>> {
         let Some(path) = &self.options.glove else { return Ok(Vec::new()) };
+        stop_if_cancelled(progress)?;
         let result = Glove::open(path, &self.dataset)?.evaluate(&self.dataset);
         let interval = bootstrap::spearman_interval(
             &result.similarities,
@@ -184,7 +207,8 @@ impl<'a> Pass<'a> {
         }])
     }
 
-    fn controls(&self) -> Vec<Control> {
+    fn controls(&self, progress: &dyn Progress) -> Result<Vec<Control>> {
+        stop_if_cancelled(progress)?;
         let (a, b): (Vec<_>, Vec<_>) =
             self.ids.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).unzip();
         let n_seeds = controls::RANDOM_SEEDS as u64;
@@ -197,7 +221,8 @@ impl<'a> Pass<'a> {
             spearman_range: None,
             seeds: Vec::new(),
         };
-        vec![
+        stop_if_cancelled(progress)?;
+        Ok(vec![
             Control {
                 name: "random-token-vectors".into(),
                 spearman: random.as_ref().map(|random| random.mean),
@@ -206,7 +231,7 @@ impl<'a> Pass<'a> {
             },
             exact("word-jaccard", controls::word_jaccard(&self.dataset).spearman),
             exact("length-difference", controls::length_difference(&self.dataset).spearman),
-        ]
+        ])
     }
 }
 
@@ -257,11 +282,45 @@ fn encode(tokenizer: &Tokenizer, dataset: &Dataset, levels: &Levels) -> Result<V
     Ok(ids)
 }
 
-/// True if the model's own tokenizer gives these `ids` too.
-fn agrees(model: &Model, dataset: &Dataset, ids: &[Vec<u32>]) -> bool {
-    let Ok(own) = model.tokenizer() else { return false };
-    let texts = dataset.pairs.iter().flat_map(texts);
-    texts.zip(ids).all(|(text, ids)| own.encode(text).is_ok_and(|own| own == *ids))
+/// The first level whose own tokenizer does not give these `ids`, and the first pair where. A model
+/// without a tokenizer cannot disagree.
+fn differing_level(
+    levels: &Levels,
+    options: &EvalOptions,
+    dataset: &Dataset,
+    ids: &[Vec<u32>],
+) -> Result<Option<(usize, usize)>> {
+    for level in 0..levels.files.len() {
+        let model = levels.open(level, options)?;
+        let Ok(own) = model.tokenizer() else { continue };
+        let mut texts = dataset.pairs.iter().flat_map(texts).zip(ids);
+        let differs =
+            |(text, ids): (&String, &Vec<u32>)| own.encode(text).ok().as_ref() != Some(ids);
+        if let Some(text) = texts.position(differs) {
+            return Ok(Some((level, text / 2)));
+        }
+    }
+    Ok(None)
+}
+
+/// All levels get the same ids, which would be wrong for this one.
+fn other_tokenizer(levels: &Levels, level: usize, dataset: &Dataset, pair: usize) -> Error {
+    let path = |level: usize| levels.files[level].path.display();
+    Error::argument(format!(
+        "{}: its tokenizer does not give pair {} of {} the token ids that {}'s gives; evaluate \
+         levels of one model together",
+        path(level),
+        pair + 1,
+        dataset.path.display(),
+        path(levels.reference)
+    ))
+}
+
+fn stop_if_cancelled(progress: &dyn Progress) -> Result<()> {
+    if progress.cancelled() {
+        return Err(Error::Interrupted);
+    }
+    Ok(())
 }
 
 fn texts(pair: &Pair) -> [&String; 2] {

@@ -12,10 +12,13 @@ use super::pass::Pass;
 use super::report::{Host, Report, Tool, SCHEMA_VERSION};
 use super::{host, rss, warnings, Dataset, Protocol};
 use crate::embed::Pooling;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ggml::{self, Device};
 use crate::model::{LayerSelection, OpenOptions, SessionOptions};
 use crate::progress::Progress;
+
+/// Most timed passes; more would tell nothing more.
+pub const MAX_REPEATS: usize = 1000;
 
 /// What to evaluate and how.
 #[derive(Debug, Clone)]
@@ -31,7 +34,7 @@ pub struct EvalOptions {
     pub open: OpenOptions,
     /// How the models run.
     pub session: SessionOptions,
-    /// Timed passes over each data set.
+    /// Timed passes over each data set, 1 to [`MAX_REPEATS`].
     pub repeats: usize,
     /// Seed of the bootstrap and of the random vectors.
     pub seed: u64,
@@ -74,15 +77,20 @@ pub struct Evaluation {
 }
 
 /// Evaluates every level on every data set under every protocol. Fails at once if a file is not a
-/// model that can run, or a token id is beyond its vocabulary; a level that fails while it runs is
-/// a row of the report.
+/// model that can run, two levels have one name, or a token id is beyond a vocabulary or not what a
+/// level's own tokenizer gives; a level that fails while it runs is a row of the report, unless
+/// nothing else was measured either.
 pub fn run(
     levels: &[LevelFile],
     datasets: &[Dataset],
     options: &EvalOptions,
     progress: &dyn Progress,
 ) -> Result<Evaluation> {
-    let levels = Levels::describe(levels, options.reference.as_deref())?;
+    if !(1..=MAX_REPEATS).contains(&options.repeats) {
+        let n = options.repeats;
+        return Err(Error::argument(format!("{n} repeats: give 1 to {MAX_REPEATS}")));
+    }
+    let levels = Levels::describe(levels, options, progress)?;
     let mut passes = Vec::new();
     for dataset in datasets {
         for protocol in &options.protocols {
@@ -105,12 +113,17 @@ pub fn run(
         runs: Vec::new(),
     };
     let mut scores = Scores { schema_version: kept::SCHEMA_VERSION, runs: Vec::new() };
-    let n_texts: u64 = passes.iter().map(Pass::n_texts).sum();
-    progress.begin("evaluating", n_texts * levels.files.len() as u64);
+    let mut failure = None;
     for pass in passes {
-        let (run, of_pairs) = pass.run(progress)?;
+        progress.begin("evaluating", pass.n_texts() * levels.files.len() as u64);
+        let (run, of_pairs) = pass.run(&mut failure, progress)?;
         report.runs.push(run);
         scores.runs.push(of_pairs);
+    }
+    let mut all = report.runs.iter().flat_map(|run| &run.levels);
+    match failure {
+        Some(error) if all.all(|level| level.error.is_some()) => return Err(error),
+        _ => {}
     }
     report.warnings = warnings::of(&report.runs, options.threshold_from.is_some());
     if !rss::reset_peak() {

@@ -20,6 +20,7 @@ pub(super) fn of(runs: &[Run], with_threshold: bool) -> Vec<String> {
     all.extend(runs.iter().flat_map(failed));
     all.extend(runs.iter().flat_map(left_to_cpu));
     all.extend(runs.iter().flat_map(rescaled));
+    all.extend(runs.iter().filter_map(no_spread));
     all.extend(runs.iter().filter_map(below_controls));
     all.extend(runs.iter().filter_map(few_pairs));
     all.extend(runs.first().and_then(same_types));
@@ -102,6 +103,16 @@ fn below_controls(run: &Run) -> Option<String> {
     })
 }
 
+/// Without it no correlation is defined.
+fn no_spread(run: &Run) -> Option<String> {
+    let what = match (run.dataset.max_spearman, run.dataset.n_pairs) {
+        (Some(_), _) => return None,
+        (None, 1) => "one pair has",
+        (None, _) => "labels that are all equal have",
+    };
+    Some(format!("{}: {what} no correlation with anything; take other pairs", place(run)))
+}
+
 fn few_pairs(run: &Run) -> Option<String> {
     let n = run.dataset.n_pairs;
     (n < FEW_PAIRS).then(|| {
@@ -112,7 +123,7 @@ fn few_pairs(run: &Run) -> Option<String> {
     })
 }
 
-/// Two levels of one model that differ in name only. Levels are the same in all runs.
+/// Two levels that may differ in name only. Levels are the same in all runs.
 fn same_types(run: &Run) -> Option<String> {
     let levels = run.levels.iter().enumerate();
     let mut same = levels.filter_map(|(i, level)| {
@@ -122,8 +133,9 @@ fn same_types(run: &Run) -> Option<String> {
     let first = same.next()?;
     let names = same.fold(first, |names, pair| names + ", " + &pair);
     Some(format!(
-        "{names} hold tensors of the same types, as the rows of this model do not fill the blocks \
-         that one of them asks for; read them as one level and leave one out"
+        "{names} hold tensors of the same types; unless they were made in different ways (with and \
+         without an importance matrix), the rows of this model do not fill the blocks that one of \
+         them asks for: then read them as one level and leave one out"
     ))
 }
 

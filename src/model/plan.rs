@@ -57,7 +57,9 @@ impl MemoryPlan {
         session: &SessionOptions,
     ) -> Result<Self> {
         let Some(device) = options.device.clone() else {
-            return Err(Error::argument("a plan is for a GPU; give --device"));
+            let what = "a plan is for the memory of a GPU, and the model would run on the CPU; \
+                        rwkvq devices lists what there is";
+            return Err(Error::argument(what));
         };
         let free = device.memory()?.free as u64;
         let free = free.saturating_sub(LEFT_FREE.max(free / 32));

@@ -104,9 +104,10 @@ impl Recipe {
         BUILT_IN.iter().map(|(name, _)| *name)
     }
 
-    /// The preset called `name`, or the one in the file of that path.
+    /// The preset called `name`, in capitals or not, or the one in the file of that path.
     pub fn open(name: &str) -> Result<Self> {
-        if let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+        let called_so = |known: &&(&str, &str)| known.0.eq_ignore_ascii_case(name);
+        if let Some((name, text)) = BUILT_IN.iter().find(called_so) {
             return parse::parse(Path::new(name), name, text);
         }
         let path = Path::new(name);

@@ -54,7 +54,11 @@ fn check_run(run: &Run) -> Check {
     that(!run.levels.is_empty(), || "levels is empty".to_string())?;
     no_more(run.levels.len(), MAX_LIST, "levels")?;
     let mut layers = None;
+    let mut names = HashSet::new();
     for (i, level) in run.levels.iter().enumerate() {
+        that(names.insert(&level.preset), || {
+            format!("levels[{i}]: level \"{}\" occurs twice", shown(&level.preset))
+        })?;
         check_level(level).map_err(|what| format!("levels[{i}].{what}"))?;
         if level.error.is_none() {
             let names: Vec<&str> = level.layers.iter().map(|l| l.layer.as_str()).collect();

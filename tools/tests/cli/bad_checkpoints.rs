@@ -79,7 +79,7 @@ fn a_file_that_was_cut() {
     }
     for n in [8, 4, 1] {
         fs::write(&path, &whole[..n]).unwrap();
-        place.convert_refused(&["model.safetensors: not a safetensors file"]);
+        place.convert_refused(&["model.safetensors: neither a safetensors nor a PyTorch file"]);
     }
     fs::write(&path, []).unwrap();
     place.convert_refused(&["model.safetensors: empty file"]);
@@ -260,5 +260,5 @@ fn folders_without_a_checkpoint() {
     };
     place.refused(convert("nowhere"), 4, &["nowhere: No such file or directory"]);
     place.write("text", "hello, this is a text");
-    place.refused(convert("text"), 3, &["text: not a safetensors file"]);
+    place.refused(convert("text"), 3, &["text: neither a safetensors nor a PyTorch file"]);
 }

@@ -473,7 +473,9 @@ fn a_report_that_is_an_input_of_the_conversion() {
 #[test]
 fn levels_of_models_of_different_widths() {
     let (place, model) = Workplace::with_gguf("f32");
-    let (_other, wider) = Workplace::with_gguf_of(&Spec { n_embd: 64, ..tiny() }, "f32");
+    let (_other, wider) = Workplace::with_gguf_of(&Spec { n_embd: 64, ..tiny() }, "q8_0");
+    fs::rename(&wider, wider.with_file_name("wider-q8_0.gguf")).unwrap();
+    let wider = wider.with_file_name("wider-q8_0.gguf");
     let pairs = place.write("pairs.tsv", "1\ta\tb\n2\tc\td\n");
     let args = args!["eval", model, wider, "--dataset", pairs];
     refused(

@@ -145,9 +145,27 @@ fn a_folder_that_may_not_be_written_to() {
 fn a_folder_that_is_a_file() {
     let place = Workplace::new();
     place.write("file", "text");
-    for out in ["file", "file/out.gguf"] {
-        place.refused(convert(&place, &["q8_0"], out, &[]), 4, &["file"]);
-    }
+    let refused = |out, code, expected| {
+        place.refused(convert(&place, &["q8_0"], out, &[]), code, &[expected]);
+    };
+    refused("file", 2, "file is a file; give a folder, or a name ending in .gguf");
+    refused("file/out.gguf", 4, "file: ");
+}
+
+#[test]
+fn presets_in_capitals() {
+    let place = Workplace::new();
+    succeeds(convert(&place, &["Q8_0"], "out", &[]));
+    assert!(place.path("out/m-q8_0.gguf").exists());
+}
+
+#[test]
+fn a_preset_file_is_never_the_output() {
+    let place = Workplace::new();
+    let preset = concat!(env!("CARGO_MANIFEST_DIR"), "/../quant-presets/q8_0.json");
+    let preset = place.write("mine.gguf", fs::read(preset).unwrap());
+    let args = convert(&place, &[preset.to_str().unwrap()], "mine.gguf", &["--overwrite"]);
+    place.refused(args, 2, &["mine.gguf: output is also an input"]);
 }
 
 #[test]

@@ -35,7 +35,9 @@ fn a_device_that_is_not_there_is_refused() {
         place.refused(with(part), 2, &["--gpu-layers", "are for a GPU"]);
     }
     let plan = args!["devices", "--plan", model, "--device", "cpu"];
-    place.refused(plan, 2, &["a plan is for a GPU"]);
+    place.refused(plan, 2, &["a plan is for the memory of a GPU", "rwkvq devices"]);
+    let list = args!["devices", "--device", "tpu"];
+    place.refused(list, 2, &["--device: without --plan no model is opened"]);
 }
 
 #[test]

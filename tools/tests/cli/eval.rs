@@ -95,8 +95,10 @@ fn a_source_is_converted_first() {
         assert_eq!(again.file_sha256, Some(GgufFile::open(&kept).unwrap().sha256().unwrap()));
     }
     assert_eq!(again.runs[0].dataset.n_pairs, 5);
-    // Kept files are the user's: they are not replaced.
-    place.refused([args, args!["--keep", keep]].concat(), 2, &["m-f16.gguf exists"]);
+    // Kept files are the user's: they are not replaced unless they may be.
+    let args = [args, args!["--keep", keep]].concat();
+    place.refused(args.clone(), 2, &["m-f16.gguf exists", "--overwrite"]);
+    succeeds([args, args!["--overwrite"]].concat());
 }
 
 /// GPT-2's byte-level rules with one token a byte, under ids that are not the byte's place.
@@ -177,6 +179,36 @@ fn thresholds_come_from_other_pairs() {
     place.refused(run(&graded), 2, &["graded.tsv: a threshold needs labels that are 0 or 1"]);
 }
 
+/// Both names end with the preset, so both levels would be called so.
+#[test]
+fn levels_of_one_preset_are_called_by_their_files() {
+    let (place, model) = Workplace::with_gguf("q8_0");
+    let names = ["a-q8_0.gguf", "b-q8_0.gguf", "c-f16.gguf"];
+    let [a, b, c] = names.map(|name| place.path(name));
+    fs::copy(&model, &a).unwrap();
+    fs::copy(&model, &b).unwrap();
+    succeeds(args!["convert", place.path("m"), "--preset", "f16", "-o", c]);
+    let args = eval(&place, &[&a, &b, &c], &["--reference", "a-q8_0", "--no-mmap"]);
+    let outcome = succeeds(args);
+    let report = report(&place.path("report.json"));
+    let levels: Vec<&str> = report.runs[0].levels.iter().map(|l| l.preset.as_str()).collect();
+    assert_eq!(levels, ["a-q8_0", "b-q8_0", "f16"]);
+    assert!(report.runs[0].levels[0].is_reference());
+    assert!(outcome.stderr.contains("warning: a-q8_0 and b-q8_0 hold"), "{}", outcome.stderr);
+    // A report differs nowhere from itself.
+    let path = place.path("report.json");
+    let outcome = succeeds(args!["compare", path, path, "--fail-below", "0"]);
+    assert_eq!(outcome.stdout.matches("+0.0000").count(), 9, "{}", outcome.stdout);
+
+    fs::remove_file(&path).unwrap();
+    let folder = place.path("other");
+    fs::create_dir(&folder).unwrap();
+    let twin = folder.join("a-q8_0.gguf");
+    fs::copy(&model, &twin).unwrap();
+    let args = eval(&place, &[&a, &twin], &[]);
+    place.refused(args, 2, &["would both be called a-q8_0"]);
+}
+
 /// Rows of 32 do not fill superblocks: both presets give q8_0.
 #[test]
 fn levels_that_differ_in_name_only() {
@@ -187,6 +219,22 @@ fn levels_that_differ_in_name_only() {
     let found = warnings.iter().find(|warning| warning.contains("of the same types"));
     let found = found.unwrap_or_else(|| panic!("{warnings:?}"));
     assert!(found.starts_with("q8_0 and q6_k hold"), "{found}");
+}
+
+/// No correlation is defined, and the table would show dashes alone.
+#[test]
+fn labels_without_spread() {
+    let (place, model) = Workplace::with_gguf("q8_0");
+    for (rows, expected) in [
+        ("2\ta\tb\n2\tc\td\n", "labels that are all equal have no correlation"),
+        ("2\ta\tb\n", "one pair has no correlation"),
+    ] {
+        let args = eval(&place, &[&model], &[]);
+        place.write("pairs.tsv", rows);
+        succeeds(args);
+        let warnings = report(&place.path("report.json")).warnings;
+        assert!(warnings[0].contains(expected), "{warnings:?}");
+    }
 }
 
 #[test]
@@ -234,6 +282,10 @@ fn what_cannot_work_fails_before_it_runs() {
     let nowhere = nowhere.to_str().unwrap();
     refused(&["--keep-scores", nowhere], 4, &["nowhere: No such file or directory"]);
     let pairs = place.write("pairs.tsv", PAIRS);
+    let roundabout = place.path("m/../out.json");
+    let args = args!["eval", model, "--dataset", pairs, "--report", place.path("out.json")];
+    let args = [args, args!["--keep-scores", roundabout]].concat();
+    place.refused(args, 2, &["--report and --keep-scores name the same file"]);
     let args = args!["eval", model, "--dataset", pairs, "--report", nowhere];
     place.refused(args, 4, &["nowhere: No such file or directory"]);
     let source = place.path("m");

@@ -5,6 +5,7 @@ use std::fs::File;
 use serde_json::Value;
 
 use crate::args;
+use crate::bytes::GgufBytes;
 use crate::workplace::{command, succeeds, Workplace};
 
 fn json(args: Vec<std::ffi::OsString>) -> Value {
@@ -50,6 +51,21 @@ fn the_plan_is_what_the_file_holds() {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().expect("a list")
+}
+
+/// What a file calls its keys and tensors neither ends a line nor steers the terminal.
+#[test]
+fn inspect_shows_no_control_characters() {
+    let place = Workplace::new();
+    let name = "\u{1b}[31mred\nkey";
+    let file = GgufBytes::new(1, 1).key_u32(name, 7).tensor(name, &[8], 0, 0).data(32);
+    let path = place.write("odd.gguf", file.0);
+    let text = succeeds(args!["inspect", path, "--tensors"]).stdout;
+    assert_eq!(text.matches("\u{fffd}[31mred\u{fffd}key").count(), 2, "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+    let json = succeeds(args!["inspect", path, "--tensors", "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["tensors"][0]["name"], name);
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! What an evaluation refuses, what it reports of a level that fails, and when it stops.
+
+mod common;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::gguf::{Parts, TempGguf};
+use common::{gguf, run, valid};
+use rwkvq::checkpoint::random::Spec;
+use rwkvq::eval::{self, Dataset, EvalOptions, Evaluation, LevelFile};
+use rwkvq::ggml::TensorType;
+use rwkvq::gguf::{Array, Value};
+use rwkvq::{Error, Progress, Result, Silent};
+
+fn model(preset: &str) -> TempGguf {
+    gguf::random(&Spec { n_layer: 2, n_embd: 32, n_vocab: 300, ..Spec::default() }, preset)
+}
+
+fn level(name: &str, file: &TempGguf) -> LevelFile {
+    LevelFile { preset: name.into(), path: file.path.clone() }
+}
+
+fn evaluate(levels: &[LevelFile], progress: &dyn Progress) -> Result<Evaluation> {
+    let options = EvalOptions { session: run::one_thread(), ..Default::default() };
+    evaluate_with(levels, &options, progress)
+}
+
+fn evaluate_with(
+    levels: &[LevelFile],
+    options: &EvalOptions,
+    progress: &dyn Progress,
+) -> Result<Evaluation> {
+    let folder = tempfile::tempdir().unwrap();
+    let pairs = folder.path().join("pairs.tsv");
+    std::fs::write(&pairs, valid::PAIRS).unwrap();
+    eval::run(levels, &[Dataset::open(&pairs, None, None).unwrap()], options, progress)
+}
+
+#[track_caller]
+fn refused(levels: &[LevelFile]) -> String {
+    let error = evaluate(levels, &Silent).unwrap_err();
+    assert!(matches!(error, Error::Argument { .. }), "{error:?}");
+    error.to_string()
+}
+
+#[test]
+fn two_levels_of_one_name_are_refused() {
+    let (first, second) = (model("f16"), model("q8_0"));
+    let message = refused(&[level("q8_0", &first), level("q8_0", &second)]);
+    let paths = [&first, &second].map(|file| file.path.display().to_string());
+    let expected = format!("{} and {} would both be called q8_0", paths[0], paths[1]);
+    assert!(message.starts_with(&expected), "{message}");
+}
+
+#[test]
+fn a_level_with_another_vocabulary_is_refused() {
+    let first = model("f16");
+    let mut parts = Parts::open(&first.path);
+    let tokens = parts.metadata.iter_mut().find(|(key, _)| key == "tokenizer.ggml.tokens");
+    let Some((_, Value::Array(Array::String(tokens)))) = tokens else { panic!("no tokens") };
+    let place = |text: &str| tokens.iter().position(|token| token == text).unwrap();
+    let (a, b) = (place("a"), place("b"));
+    tokens.swap(a, b);
+    let other = parts.write();
+    let path = |path: &Path| path.display().to_string();
+    for (reference, level_of_other) in [(&first, &other), (&other, &first)] {
+        let levels = [level("f16", reference), level("x", level_of_other)];
+        let options = EvalOptions {
+            session: run::one_thread(),
+            reference: Some("f16".into()),
+            ..Default::default()
+        };
+        let message = evaluate_with(&levels, &options, &Silent).unwrap_err().to_string();
+        let expected =
+            format!("{}: its tokenizer does not give pair 1", path(&level_of_other.path));
+        assert!(message.starts_with(&expected), "{message}");
+        let expected = format!("{}'s gives", path(&reference.path));
+        assert!(message.contains(&expected), "{message}");
+    }
+}
+
+/// A model whose second layer overflows.
+fn broken() -> TempGguf {
+    let mut parts = Parts::open(&model("f32").path);
+    let tensor = parts.tensor("blk.1.channel_mix_value.weight");
+    let huge = vec![f32::MAX; tensor.shape.n_elements()];
+    tensor.set(TensorType::F32, &huge);
+    parts.write()
+}
+
+#[test]
+fn a_level_that_fails_is_a_row_beside_those_that_do_not() {
+    let (good, bad) = (model("q8_0"), broken());
+    let report = evaluate(&[level("q8_0", &good), level("bad", &bad)], &Silent).unwrap().report;
+    let [good, bad] = report.runs[0].levels.as_slice() else { panic!("two levels") };
+    assert_eq!((good.error.as_ref(), good.layers.len()), (None, 3));
+    let error = bad.error.as_deref().unwrap();
+    assert!(error.ends_with("hidden of layer 1 is NaN or infinite"), "{error}");
+    assert!(bad.layers.is_empty());
+    assert!(report.warnings.iter().any(|w| w.contains("level bad failed")), "{report:?}");
+}
+
+#[test]
+fn where_nothing_could_be_measured_the_first_error_is_that_of_the_run() {
+    let bad = broken();
+    let error = evaluate(&[level("bad", &bad)], &Silent).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { .. }), "{error:?}");
+    assert!(error.to_string().starts_with(&bad.path.display().to_string()), "{error}");
+}
+
+#[test]
+fn repeats_are_at_least_one() {
+    let file = model("q8_0");
+    let options = EvalOptions { repeats: 0, ..Default::default() };
+    let error = evaluate_with(&[level("q8_0", &file)], &options, &Silent).unwrap_err();
+    assert_eq!(error.to_string(), "0 repeats: give 1 to 1000");
+}
+
+/// Asks to stop as soon as a phase begins.
+struct StopAt {
+    phase: &'static str,
+    reached: AtomicBool,
+}
+
+impl Progress for StopAt {
+    fn begin(&self, phase: &str, _: u64) {
+        if phase == self.phase {
+            self.reached.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn advance(&self, _: u64) {}
+
+    fn note(&self, _: &str) {}
+
+    fn cancelled(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn every_phase_can_be_stopped() {
+    let (first, second) = (model("f16"), model("q8_0"));
+    for phase in ["evaluating", "statistics"] {
+        let stop = StopAt { phase, reached: AtomicBool::new(false) };
+        let error = evaluate(&[level("f16", &first), level("q8_0", &second)], &stop).unwrap_err();
+        assert!(stop.reached.load(Ordering::Relaxed), "no phase {phase}");
+        assert!(matches!(error, Error::Interrupted), "{phase}: {error:?}");
+    }
+}
