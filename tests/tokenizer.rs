@@ -348,7 +348,7 @@ fn a_byte_level_vocabulary_drops_nothing() {
     assert_eq!(tokenizer.n_tokens(), 4);
     let error = tokenizer.encode("ab c").unwrap_err();
     assert!(matches!(error, Error::Argument { .. }));
-    assert!(error.to_string().starts_with("byte 0x20 at 2 of the text starts no token of "));
+    assert!(error.to_string().starts_with("byte 0x20 of the text is no token of "), "{error}");
     assert!(matches!(tokenizer.decode(&[2]), Err(Error::Argument { .. })));
 }
 
@@ -411,6 +411,13 @@ fn characters_that_would_be_dropped_are_refused() {
     };
     assert_eq!(open(model, &added(false)).encode("axyzb").unwrap(), [0, 4, 1]);
     assert!(open(model, &added(true)).encode("axyzb").is_err());
+    // What the model knows counts, not what was added: a special token is text.
+    let c = added(true).replace("xyz", "c");
+    assert!(open(model, &c).encode("acb").is_err());
+    // A token that stands alone is no part of a word.
+    let word = added(false).replace(r#""single_word": false"#, r#""single_word": true"#);
+    assert!(open(model, &word).encode("axyzb").is_err());
+    assert_eq!(open(model, &word).encode("a xyz").unwrap(), [0, 4]);
     // With a token for the unknown nothing is dropped.
     let unknown = open(&format!(r#""unk_token": "b", {model}"#), "");
     assert_eq!(unknown.encode("ca").unwrap(), [1, 0]);
@@ -419,6 +426,26 @@ fn characters_that_would_be_dropped_are_refused() {
     let prefixed = open(&format!(r#"{prefix}, "merges": []"#), "");
     assert_eq!(prefixed.encode("ab").unwrap(), [0, 2]);
     assert!(prefixed.encode("ba").is_err());
+    // At the end of a word, or before an added token, which ends one, they have a suffix.
+    let suffix = r#""end_of_word_suffix": "$", "vocab": {"a": 0, "a$": 1, "b": 2, "c": 3}"#;
+    let suffixed = open(&format!(r#"{suffix}, "merges": []"#), &added(false));
+    assert_eq!(suffixed.encode("aa axyz").unwrap(), [0, 1, 1, 4]);
+    assert!(suffixed.encode("ab").is_err());
+    // Bytes stand in for characters only where they are tokens.
+    let fallback = |bytes: &str| {
+        format!(r#""byte_fallback": true, "vocab": {{"a": 0 {bytes}}}, "merges": []"#)
+    };
+    assert_eq!(open(&fallback(r#", "<0x63>": 1"#), "").encode("ac").unwrap(), [0, 1]);
+    assert!(open(&fallback(""), "").encode("ac").is_err());
+    // A decoder of bytes does not make bytes of the text.
+    let json = r#"{"decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}}"#;
+    fs::write(&path, json).unwrap();
+    assert!(Tokenizer::open(&path).unwrap().encode("a\u{e9}b").is_err());
+    // What a normalizer changes is looked up as it is then.
+    let json = json.replace(r#"{"decoder""#, r#"{"normalizer": {"type": "Lowercase"}, "decoder""#);
+    fs::write(&path, json).unwrap();
+    assert_eq!(Tokenizer::open(&path).unwrap().encode("ABa").unwrap(), [0, 1, 0]);
 }
 
 #[test]

@@ -17,8 +17,9 @@ pub(super) fn token_bytes(token: &str) -> Vec<u8> {
     bytes.unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
+/// The byte that a character of the alphabet stands for.
 #[expect(clippy::arithmetic_side_effects, reason = "each arm bounds its code from below")]
-fn char_byte(c: char) -> Option<u8> {
+pub(super) fn char_byte(c: char) -> Option<u8> {
     // Bytes that are not themselves, in order: 0x00-0x20, 0x7f-0xa0, 0xad.
     let byte = match u32::from(c) {
         code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => code,

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::BPE;
 use tokenizers::{
-    DecoderWrapper, ModelWrapper, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
-    PreTokenizer,
+    DecoderWrapper, Model, ModelWrapper, OffsetReferential, OffsetType, PreTokenizer,
+    PreTokenizerWrapper,
 };
 
-use super::byte_level::{alphabet, token_bytes};
+use super::byte_level::{alphabet, char_byte, token_bytes};
 use super::{tokenizer_json, Parsed};
 use crate::error::{Error, Result};
 
@@ -27,9 +27,7 @@ pub(super) struct HuggingFace {
     inner: tokenizers::Tokenizer,
     /// Tokens are written in GPT-2's byte alphabet.
     is_byte_level: bool,
-    /// Bytes that the library would drop without a word.
-    missing: Vec<u8>,
-    /// So it would with characters that are no tokens.
+    /// The library leaves out characters that are no tokens, without a word.
     drops: bool,
     n_tokens: usize,
 }
@@ -87,36 +85,26 @@ impl HuggingFace {
         inner.set_encode_special_tokens(true);
         let is_byte_level = matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
         let drops = match inner.get_model() {
-            ModelWrapper::BPE(bpe) => bpe.unk_token.is_none() && !bpe.byte_fallback,
+            ModelWrapper::BPE(bpe) => bpe.unk_token.is_none() && !knows_all_bytes(bpe, &inner),
             _ => false,
         };
-        let mut missing = Vec::new();
-        if is_byte_level && drops {
-            let without = |c: &char| inner.token_to_id(c.encode_utf8(&mut [0; 4])).is_none();
-            let bytes = (0..=u8::MAX).zip(alphabet()).filter(|(_, c)| without(c));
-            missing.extend(bytes.map(|(byte, _)| byte));
-        }
         let highest = inner.get_vocab(true).into_values().max();
         let n_tokens = highest.map(|id| (id as usize).saturating_add(1));
         let n_tokens = n_tokens.ok_or_else(|| Error::malformed(path, "no tokens"))?;
-        let drops = drops && !is_byte_level;
-        Ok(Self { path: path.into(), inner, is_byte_level, missing, drops, n_tokens })
+        Ok(Self { path: path.into(), inner, is_byte_level, drops, n_tokens })
     }
 
     /// Ids of `text`.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        if !self.missing.is_empty() {
-            let mut bytes = text.bytes().enumerate();
-            if let Some((at, byte)) = bytes.find(|(_, byte)| self.missing.contains(byte)) {
-                return Err(super::no_token(byte, at, &self.path));
-            }
-        }
         let failed = |e| Error::malformed(&self.path, format!("text cannot be encoded: {e}"));
         if self.drops {
             if let Some(c) = guarded(|| self.first_dropped(text)).map_err(failed)? {
+                let what = match char_byte(c).filter(|_| self.is_byte_level) {
+                    Some(byte) => format!("byte 0x{byte:02x}"),
+                    None => format!("character {c:?}"),
+                };
                 return Err(Error::argument(format!(
-                    "character {c:?} of the text is no token of {}, which has no token for unknown \
-                     ones",
+                    "{what} of the text is no token of {}, which has no token for unknown ones",
                     self.path.display()
                 )));
             }
@@ -125,35 +113,29 @@ impl HuggingFace {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The first character of `text` that the model of pairs would leave out. One that is part of
-    /// an added token is taken for known.
+    /// The first character, as the model of pairs meets it, that it would leave out.
     fn first_dropped(&self, text: &str) -> tokenizers::Result<Option<char>> {
         let ModelWrapper::BPE(bpe) = self.inner.get_model() else { return Ok(None) };
         let affix = |affix: &Option<String>| affix.clone().unwrap_or_default();
         let (prefix, suffix) =
             (affix(&bpe.continuing_subword_prefix), affix(&bpe.end_of_word_suffix));
         let added = self.inner.get_added_vocabulary();
-        let is_added = |c: char| {
-            let mut tokens = added.get_vocab().keys();
-            tokens.any(|token| token.contains(c) && !added.is_special_token(token))
-        };
-        let mut pieces = PreTokenizedString::from(text);
-        if let Some(normalizer) = self.inner.get_normalizer() {
-            pieces.normalize(|piece| normalizer.normalize(piece))?;
-        }
+        let mut pieces = added.extract_and_normalize(self.inner.get_normalizer(), text);
         if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
             pre_tokenizer.pre_tokenize(&mut pieces)?;
         }
-        for (piece, ..) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
-            if bpe.ignore_merges && self.inner.token_to_id(piece).is_some() {
+        for (piece, _, tokens) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
+            let is_whole = bpe.ignore_merges && bpe.token_to_id(piece).is_some();
+            if tokens.is_some() || is_whole {
                 continue;
             }
             let mut before = "";
             let mut chars = piece.chars().peekable();
             while let Some(c) = chars.next() {
                 let after = if chars.peek().is_none() { suffix.as_str() } else { "" };
-                let is_token = self.inner.token_to_id(&format!("{before}{c}{after}")).is_some();
-                if !is_token && !is_added(c) {
+                let token = format!("{before}{c}{after}");
+                let has_bytes = || bpe.byte_fallback && has_bytes_of(bpe, &token);
+                if bpe.token_to_id(&token).is_none() && !has_bytes() {
                     return Ok(Some(c));
                 }
                 before = &prefix;
@@ -188,6 +170,24 @@ impl fmt::Debug for HuggingFace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HuggingFace").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+/// Whether text becomes bytes, and each byte is a token.
+fn knows_all_bytes(bpe: &BPE, tokenizer: &tokenizers::Tokenizer) -> bool {
+    let of_bytes = |it: &PreTokenizerWrapper| matches!(it, PreTokenizerWrapper::ByteLevel(_));
+    let becomes_bytes = match tokenizer.get_pre_tokenizer() {
+        Some(PreTokenizerWrapper::Sequence(all)) => all.as_ref().last().is_some_and(of_bytes),
+        Some(one) => of_bytes(one),
+        None => false,
+    };
+    let is_plain = bpe.continuing_subword_prefix.is_none() && bpe.end_of_word_suffix.is_none();
+    let is_token = |c: char| bpe.token_to_id(c.encode_utf8(&mut [0; 4])).is_some();
+    becomes_bytes && is_plain && alphabet().into_iter().all(is_token)
+}
+
+/// Whether each byte of `token` is a token of its own, such as `<0x0A>`.
+fn has_bytes_of(bpe: &BPE, token: &str) -> bool {
+    token.bytes().all(|byte| bpe.token_to_id(&format!("<0x{byte:02X}>")).is_some())
 }
 
 /// GPT-2's pairs from the content of `merges.txt`: two tokens a line, the first line a version.

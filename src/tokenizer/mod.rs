@@ -138,6 +138,12 @@ impl Tokenizer {
         }
     }
 
+    /// True if both are known to give the same ids: clones, or World vocabularies of the same tokens.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+            || self.world().zip(other.world()).is_some_and(|(one, other)| one.has_tokens_of(other))
+    }
+
     fn open_file(path: &Path) -> Result<Self> {
         let content = file::read_capped(path, MAX_FILE_BYTES)?;
         let mut hash = Sha256::new_with_prefix(&content);

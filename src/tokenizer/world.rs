@@ -158,6 +158,11 @@ impl WorldVocab {
         self.starts.len().saturating_sub(1)
     }
 
+    /// Whether the ids of both stand for the same bytes.
+    pub(super) fn has_tokens_of(&self, other: &Self) -> bool {
+        self.starts == other.starts && self.bytes == other.bytes
+    }
+
     fn token(&self, id: usize) -> Option<&[u8]> {
         let &[start, end] = self.starts.get(id..)?.first_chunk()?;
         self.bytes.get(start as usize..end as usize).filter(|token| !token.is_empty())
