@@ -96,6 +96,7 @@ fn rows_may_end_with_a_space() {
     let plain = read("cat 1 2\ndog 2 1\n");
     assert_eq!((plain.0, plain.1), (2, 2));
     assert_eq!(read("2 2\ncat 1 2 \ndog 2 1 \n\n"), plain);
+    assert_eq!(read("\u{feff}2 2\ncat 1 2\ndog 2 1\n"), plain);
     assert_eq!(read("cat 1 2 \r\ndog 2 1 \r\n"), plain);
 }
 

@@ -71,15 +71,21 @@ fn what_was_not_measured_alike_is_named() {
     assert!(compare(&report(), &report(), None).unlike.is_empty());
     let mut second = report();
     second.pooling = "last".into();
-    second.runs[0].tokenizer.vocab_size = 9;
+    second.runs[0].tokenizer.ids_sha256 = Some("4567".into());
     let found = compare(&report(), &second, None);
     let expected = [
         "pooling: mean and last",
-        "mrpc dev, paper protocol, tokenizer: gpt2 of 50257 tokens and gpt2 of 9 tokens",
+        "mrpc dev, paper protocol, token ids of gpt2 of 50257 tokens and others of gpt2 of 50257 \
+         tokens",
     ];
     assert_eq!(found.unlike, expected);
     assert_eq!(found.rows.len(), 4, "the numbers are shown all the same");
     assert!(found.render().contains("not measured alike: pooling: mean and last\n"));
+    // Older reports tell the kind and the size alone.
+    second.runs[0].tokenizer.ids_sha256 = None;
+    assert_eq!(compare(&report(), &second, None).unlike, expected[..1]);
+    second.runs[0].tokenizer.vocab_size = 9;
+    assert_eq!(compare(&report(), &second, None).unlike.len(), 2);
 }
 
 #[test]
@@ -112,10 +118,27 @@ fn scores(noise: f64) -> Scores {
     Scores { schema_version: 1, runs: vec![run] }
 }
 
+/// The sample with the Spearman of these scores.
+fn report_of(scores: &Scores) -> Report {
+    let mut report = report();
+    let run = &scores.runs[0];
+    for (level, kept) in report.runs[0].levels.iter_mut().zip(&run.levels) {
+        for layer in &mut level.layers {
+            layer.spearman = metrics::spearman(&kept.layers[&layer.layer], &run.labels);
+        }
+    }
+    report
+}
+
 #[test]
 fn kept_scores_give_paired_intervals() {
     let (a, b) = (scores(0.0), scores(0.2));
-    let found = compare(&report(), &report(), Some([&a, &b]));
+    let (first, second) = (report_of(&a), report_of(&b));
+    let paired = |scores: [&Scores; 2]| {
+        let rows = compare(&first, &second, Some(scores)).rows;
+        rows.iter().filter(|row| row.paired).count()
+    };
+    let found = compare(&first, &second, Some([&a, &b]));
     let (x, y) = (&a.runs[0].levels[0].layers["1"], &b.runs[0].levels[0].layers["1"]);
     let labels = &a.runs[0].labels;
     let expected = bootstrap::spearman_difference(y, x, labels, RESAMPLES, report().seed).unwrap();
@@ -127,13 +150,17 @@ fn kept_scores_give_paired_intervals() {
     let value = metrics::spearman(y, labels).unwrap() - metrics::spearman(x, labels).unwrap();
     assert!(low < value && value < high, "{low} {value} {high}");
     assert!(!found.render().contains("not paired"));
-    // Scores of other labels, or of another file, pair nothing.
+    assert_eq!(paired([&a, &b]), 4);
+    // Scores in the wrong order, of one report twice, of other labels or another file pair nothing.
+    for wrong in [[&b, &a], [&a, &a], [&b, &b]] {
+        assert_eq!(paired(wrong), 0);
+    }
     let mut other = b.clone();
     other.runs[0].labels[0] = 1.0;
-    assert!(compare(&report(), &report(), Some([&a, &other])).rows.iter().all(|r| !r.paired));
-    other = b;
+    assert_eq!(paired([&a, &other]), 0);
+    other = b.clone();
     other.runs[0].file_sha256 = "ef".into();
-    assert!(compare(&report(), &report(), Some([&a, &other])).rows.iter().all(|r| !r.paired));
+    assert_eq!(paired([&a, &other]), 0);
 }
 
 #[test]

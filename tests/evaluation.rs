@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::gguf::{Parts, TempGguf};
 use common::{gguf, run, valid};
 use rwkvq::checkpoint::random::Spec;
+use rwkvq::eval::report::Layer;
 use rwkvq::eval::{self, Dataset, EvalOptions, Evaluation, LevelFile};
 use rwkvq::ggml::TensorType;
 use rwkvq::gguf::{Array, Value};
@@ -96,9 +97,65 @@ fn a_level_that_fails_is_a_row_beside_those_that_do_not() {
     let [good, bad] = report.runs[0].levels.as_slice() else { panic!("two levels") };
     assert_eq!((good.error.as_ref(), good.layers.len()), (None, 3));
     let error = bad.error.as_deref().unwrap();
-    assert!(error.ends_with("hidden of layer 1 is NaN or infinite"), "{error}");
+    assert!(error.starts_with("model.gguf: hidden of layer 1 is NaN or infinite; "), "{error}");
     assert!(bad.layers.is_empty());
     assert!(report.warnings.iter().any(|w| w.contains("level bad failed")), "{report:?}");
+}
+
+/// Without it there is nothing to compare with, and nothing takes its place.
+#[test]
+fn a_reference_that_fails_has_no_stand_in() {
+    let (one, two, bad) = (model("q8_0"), model("f16"), broken());
+    let levels = [level("q8_0", &one), level("f16", &two), level("f32", &bad)];
+    let run = &evaluate(&levels, &Silent).unwrap().report.runs[0];
+    assert_eq!(run.reference.as_deref(), Some("f32"), "the one with the most bits");
+    assert_eq!(run.reference(), None);
+    assert_eq!(run.compared_layer(), None);
+    assert!(run.levels.iter().all(|level| !run.is_reference(level)));
+    let compared = |layer: &Layer| layer.fidelity.is_some() || layer.delta_spearman.is_some();
+    assert!(!run.levels.iter().flat_map(|level| &level.layers).any(compared));
+    let warnings = evaluate(&levels, &Silent).unwrap().report.warnings;
+    assert!(warnings.iter().any(|w| w.contains("no differences and no fidelity")), "{warnings:?}");
+    // Older reports do not name it.
+    let mut older = run.clone();
+    older.reference = None;
+    assert_eq!(older.reference(), None);
+    let good = &evaluate(&levels[..2], &Silent).unwrap().report.runs[0];
+    let mut older = good.clone();
+    older.reference = None;
+    assert_eq!(older.reference().map(|level| level.preset.as_str()), Some("f16"));
+}
+
+/// Replaces a model when the first has been measured.
+struct Replace<'a> {
+    path: &'a Path,
+    by: &'a Path,
+}
+
+impl Progress for Replace<'_> {
+    fn begin(&self, phase: &str, _: u64) {
+        if phase == "evaluating" {
+            std::fs::copy(self.by, self.path.with_extension("new")).unwrap();
+            std::fs::rename(self.path.with_extension("new"), self.path).unwrap();
+        }
+    }
+
+    fn advance(&self, _: u64) {}
+
+    fn note(&self, _: &str) {}
+}
+
+#[test]
+fn a_file_that_is_replaced_meanwhile_is_not_measured_for_the_other() {
+    let (first, second) = (model("f16"), model("q8_0"));
+    let spec = Spec { n_layer: 2, n_embd: 64, n_vocab: 300, ..Spec::default() };
+    for other in [model("q8_0"), gguf::random(&spec, "q8_0")] {
+        let levels = [level("f16", &first), level("q8_0", &second)];
+        let replace = Replace { path: &second.path, by: &other.path };
+        let report = evaluate(&levels, &replace).unwrap().report;
+        let error = report.runs[0].levels[1].error.as_deref().unwrap();
+        assert!(error.starts_with("model.gguf: not the file any more"), "no folder: {error}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 #[path = "common/report.rs"]
 mod sample;
 
-use rwkvq::eval::report::{Memory, Report};
+use rwkvq::eval::report::{Level, Memory, Report};
 use rwkvq::figures::{self, palette, to_png, Figure};
 use rwkvq::page;
 use serde_json::Value;
@@ -114,6 +114,8 @@ fn strings_of_a_report_are_never_markup() {
     for text in hostile {
         let mut json = serde_json::to_value(sample::report()).unwrap();
         spoil(&mut json, text);
+        // Levels have names of their own, and one of them is the reference.
+        json["runs"][0]["levels"][1]["preset"] = format!("{text}2").into();
         let report = Report::from_json("r.json", &json.to_string()).unwrap();
         assert_eq!(report.runs[0].levels[0].preset, text);
         let page = page::render(std::slice::from_ref(&report)).unwrap();
@@ -184,7 +186,8 @@ fn odd_reports_are_drawn_too() {
         },
         |r| {
             let level = r.runs[0].levels[1].clone();
-            r.runs[0].levels.extend(vec![level; 100]);
+            let named = (0..100).map(|i| Level { preset: i.to_string(), ..level.clone() });
+            r.runs[0].levels.extend(named);
             r.runs[0].levels[7].preset = "a very long name ".repeat(30);
         },
     ];

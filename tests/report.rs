@@ -32,11 +32,11 @@ fn the_json_has_the_published_names_in_order() {
         ("", "schema_version created tool host command pooling seed warnings runs"),
         ("/tool", "name version ggml"),
         ("/host", "cpu cores isa ram_bytes os gpu"),
-        ("/runs/0", "dataset protocol tokenizer threshold_from levels baselines controls"),
+        ("/runs/0", "dataset protocol tokenizer threshold_from reference levels baselines controls"),
         ("/runs/0/dataset", "name split file_sha256 n_pairs n_positive max_spearman text_variant"),
         ("/runs/0/threshold_from", "name split file_sha256 n_pairs"),
         ("/runs/0/levels/0/layers/0/binary", "threshold accuracy f1"),
-        ("/runs/0/tokenizer", "kind vocab_size matches_model"),
+        ("/runs/0/tokenizer", "kind vocab_size matches_model ids_sha256"),
         (
             "/runs/0/levels/0",
             "preset file file_bytes file_sha256 bits_per_weight tensor_types error layers speed memory",
@@ -68,7 +68,7 @@ fn the_json_has_the_published_names_in_order() {
 #[test]
 fn inconsistent_reports_are_refused_with_the_place() {
     type Spoil = fn(&mut Report);
-    let cases: [(Spoil, &str); 22] = [
+    let cases: [(Spoil, &str); 23] = [
         (|r| r.runs.clear(), "runs is empty"),
         (|r| r.schema_version = 2, "schema_version is 2, expected 1"),
         (|r| r.runs = vec![r.runs[0].clone(); 1001], "1001 runs, at most 1000 allowed"),
@@ -81,6 +81,7 @@ fn inconsistent_reports_are_refused_with_the_place() {
             "runs[0].dataset.name: 513 bytes, at most 512 allowed",
         ),
         (|r| r.runs[0].levels.clear(), "runs[0].levels is empty"),
+        (|r| r.runs[0].reference = Some("f32".into()), "runs[0].reference: no level \"f32\""),
         (
             |r| r.runs[0].levels[1].preset = "f16".into(),
             "runs[0].levels[1]: level \"f16\" occurs twice",

@@ -8,7 +8,7 @@ use rwkvq::eval::kept::Scores;
 use rwkvq::{Error, Result};
 
 use crate::exit;
-use crate::output::{print, print_json};
+use crate::output::{print, print_json, printable};
 use crate::report::{open, read};
 
 /// Largest file of kept scores: 25 layers of 10 levels on 50,000 pairs.
@@ -61,10 +61,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if worst.difference >= -allowed {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!(
-        "{}, {}, layer {}: {:.4} below, more than the {allowed} allowed",
-        worst.run, worst.level, worst.layer, -worst.difference
-    );
+    let place = printable(&format!("{}, {}, layer {}", worst.run, worst.level, worst.layer));
+    eprintln!("{place}: {:.4} below, more than the {allowed} allowed", -worst.difference);
     Ok(ExitCode::from(exit::FELL))
 }
 
@@ -78,7 +76,7 @@ fn check_pairing(args: &Args, comparison: &Comparison) -> Result<()> {
         return Err(Error::unsupported(first, what));
     }
     if n > 0 {
-        eprintln!("warning: {n} rows are not among the scores; their intervals are in brackets");
+        eprintln!("warning: {n} rows are not those of the scores; their intervals are in brackets");
     }
     Ok(())
 }
@@ -86,10 +84,12 @@ fn check_pairing(args: &Args, comparison: &Comparison) -> Result<()> {
 /// What was not measured again, or not alike, cannot be called unharmed.
 fn refuse_gaps(second: &Path, comparison: &Comparison) -> Result<()> {
     if let Some(unlike) = comparison.unlike.first() {
+        let unlike = printable(unlike);
         let what = format!("not measured alike: {unlike}; --fail-below needs the same of both");
         return Err(Error::unsupported(second, what));
     }
     let Some(missing) = comparison.missing.first() else { return Ok(()) };
+    let missing = printable(missing);
     let what = format!("has no {missing}; --fail-below needs all that the first report has");
     Err(Error::unsupported(second, what))
 }

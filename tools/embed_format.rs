@@ -28,7 +28,8 @@ impl Format {
     /// The format called `name`, or that of the extension of `output`.
     pub fn choose(name: Option<&str>, output: &Path) -> Result<Self> {
         let extension = output.extension().and_then(|extension| extension.to_str());
-        match name.or(extension) {
+        let extension = extension.map(str::to_lowercase);
+        match name.or(extension.as_deref()) {
             Some("jsonl" | "json" | "ndjson") => Ok(Self::Jsonl),
             Some("npy") => Ok(Self::Npy),
             Some("safetensors") => Ok(Self::Safetensors),
@@ -162,7 +163,8 @@ mod tests {
         assert_eq!(choose(None, "-").unwrap(), Format::Jsonl);
         assert_eq!(choose(None, "a.txt").unwrap(), Format::Jsonl);
         assert!(choose(Some("parquet"), "a").is_err());
-        assert!(choose(None, "a.npz").is_err());
+        assert!(choose(None, "a.npz").is_err() && choose(None, "a.NPZ").is_err());
+        assert_eq!(choose(None, "a.NPY").unwrap(), Format::Npy);
         assert_eq!(choose(Some("npy"), "a.npz").unwrap(), Format::Npy);
     }
 }

@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 /// A line longer than this is not a text.
 const MAX_LINE: u64 = 16 << 20;
 
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// How a text file may begin that says how it is written.
+pub const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// How far the input has been read: what a later run checks and skips.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +108,10 @@ impl Input {
                 return Err(self.fault("empty; --skip-empty leaves such lines out"));
             }
             let ids = tokens.encode(&text).map_err(|e| self.fault(e))?;
+            if let Some(what) = tokens.beyond_model(&ids) {
+                let place = format!("{}: line {}", self.path.display(), self.lines);
+                return Err(Error::argument(format!("{place}: {what}")));
+            }
             if ids.is_empty() {
                 return Err(self.fault("the tokenizer makes no token of this text"));
             }
@@ -195,16 +200,19 @@ impl TokenIds {
         &self.used
     }
 
+    /// What is wrong with ids that the model does not have.
+    fn beyond_model(&self, ids: &[u32]) -> Option<String> {
+        let id = ids.iter().find(|&&id| id as usize >= self.n_vocab)?;
+        Some(format!(
+            "token id {id} of the {} tokenizer, but the model has 0 to {}; take the tokenizer that \
+             the model was made for",
+            self.used.kind(),
+            self.n_vocab.saturating_sub(1)
+        ))
+    }
+
     fn encode(&mut self, text: &str) -> Result<Vec<u32>> {
         let ids = self.used.encode(text)?;
-        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.n_vocab) {
-            return Err(Error::argument(format!(
-                "token id {id} of the {} tokenizer, but the model has 0 to {}; take the tokenizer \
-                 that the model was made for",
-                self.used.kind(),
-                self.n_vocab.saturating_sub(1)
-            )));
-        }
         if let Some(own) = self.own.take() {
             if own.encode(text).is_ok_and(|own| own == ids) {
                 self.own = Some(own);

@@ -19,6 +19,9 @@ use crate::output::{check_target, folder_of, print, tell_partials, write_file};
 use crate::source;
 use crate::terminal::{remove_when_interrupted_twice, Bar};
 
+/// What the value of --baseline begins with.
+const GLOVE: &str = "glove=";
+
 /// Measure Spearman, speed and memory of one or several quantization levels
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -119,7 +122,7 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
         .map(|path| source::dataset(path, args.split.as_deref(), args.limit, &bar))
         .collect::<Result<Vec<_>>>()?;
     options.threshold_from = threshold_from(args, &bar)?;
-    check_outputs(args, &options)?;
+    check_outputs(args)?;
     // Dropped, and with it the converted files, after the evaluation.
     let (levels, _folder) = levels(args, &options, &bar)?;
     let result = eval::run(&levels, &datasets, &options, &bar);
@@ -133,16 +136,18 @@ fn outputs(args: &Args) -> impl Iterator<Item = &PathBuf> {
     args.report.iter().chain(&args.keep_scores)
 }
 
+/// The files that are read, as far as they are known beforehand.
+fn inputs(args: &Args) -> impl Iterator<Item = &Path> {
+    let models = args.models.iter().chain(&args.dataset).chain(&args.threshold_from);
+    let others = models.chain(&args.tokenizer).chain(&args.vocab).map(PathBuf::as_path);
+    let glove = args.baseline.as_deref().and_then(|text| text.strip_prefix(GLOVE));
+    others.chain(glove.map(Path::new)).chain(args.preset.iter().map(Path::new))
+}
+
 /// What the end would refuse, or destroy, is refused before the work.
-fn check_outputs(args: &Args, options: &EvalOptions) -> Result<()> {
-    let presets: Vec<PathBuf> = args.preset.iter().map(PathBuf::from).collect();
-    let inputs = || {
-        let models = args.models.iter().chain(&args.dataset).chain(&args.threshold_from);
-        let others = models.chain(&args.tokenizer).chain(&args.vocab).chain(&options.glove);
-        others.chain(&presets).map(PathBuf::as_path)
-    };
+fn check_outputs(args: &Args) -> Result<()> {
     for path in outputs(args) {
-        check_target(path, inputs())?;
+        check_target(path, inputs(args))?;
         check_writable(path)?;
     }
     if let (Some(report), Some(scores)) = (&args.report, &args.keep_scores) {
@@ -156,7 +161,7 @@ fn check_outputs(args: &Args, options: &EvalOptions) -> Result<()> {
 fn options(args: &Args) -> Result<EvalOptions> {
     let glove = match args.baseline.as_deref() {
         None => None,
-        Some(text) => match text.strip_prefix("glove=") {
+        Some(text) => match text.strip_prefix(GLOVE) {
             Some(path) => Some(PathBuf::from(path)),
             None => return Err(Error::argument(format!("baseline {text:?}: give glove=FILE"))),
         },
@@ -204,6 +209,10 @@ fn threshold_from(args: &Args, bar: &Bar) -> Result<Option<Dataset>> {
     source::dataset(path, split, args.limit, bar).map(Some)
 }
 
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
 /// True if both will be one file, whatever its folder is called.
 fn is_same_file(a: &Path, b: &Path) -> bool {
     let folder = |path| folder_of(path).canonicalize().ok();
@@ -247,6 +256,9 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
     for note in source.notes() {
         rwkvq::Progress::note(bar, note);
     }
+    if let Some(folder) = args.keep.as_ref().filter(|folder| is_gguf(folder) && !folder.is_dir()) {
+        return Err(Error::argument(format!("--keep {}: give a folder", folder.display())));
+    }
     let (folder, temporary) = match &args.keep {
         Some(folder) => (folder.clone(), None),
         None => {
@@ -262,7 +274,14 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
         .zip(paths)
         .map(|(recipe, path)| Job::new(source.as_ref(), recipe, path))
         .collect::<Result<Vec<_>>>()?;
-    jobs.iter().for_each(|job| tell_partials(&job.path));
+    for job in &jobs {
+        check_target(&job.path, inputs(args))?;
+        if let Some(output) = outputs(args).find(|output| is_same_file(output, &job.path)) {
+            let what = format!("{} is one of the models that --keep keeps", output.display());
+            return Err(Error::argument(what));
+        }
+        tell_partials(&job.path);
+    }
     let n_threads = options.session.n_threads;
     let converted = convert::run(
         source.as_ref(),

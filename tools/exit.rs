@@ -2,7 +2,7 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rwkvq::{Error, Result};
@@ -19,6 +19,16 @@ const INTERRUPTED: u8 = 130;
 
 /// Code to end with after an interrupt.
 static INTERRUPT_CODE: AtomicU8 = AtomicU8::new(INTERRUPTED);
+
+/// The process is being ended, and what other threads run into is of no interest.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Ends the process after `clean_up`, whatever else it does meanwhile.
+pub fn at_once(code: u8, clean_up: impl FnOnce()) -> ! {
+    ENDING.store(true, Ordering::Relaxed);
+    clean_up();
+    std::process::exit(code.into())
+}
 
 /// Remembers which signal asked to stop; returns the code to end with, 128 and its number as
 /// shells have it.
@@ -63,6 +73,9 @@ fn code(result: Result<ExitCode>) -> ExitCode {
         Ok(code) => return code,
         Err(error) => error,
     };
+    while ENDING.load(Ordering::Relaxed) {
+        std::thread::park();
+    }
     if is_broken_pipe(&error) {
         return ExitCode::SUCCESS;
     }

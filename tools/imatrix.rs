@@ -10,6 +10,7 @@ use rwkvq::model::Model;
 use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Result};
 
+use crate::embed_input::BYTE_ORDER_MARK;
 use crate::memory::Memory;
 use crate::output::{check_target, tell_partials};
 use crate::terminal::Bar;
@@ -57,7 +58,8 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
         Some(path) => Tokenizer::open(path)?,
         None => model.tokenizer()?.clone(),
     };
-    let tokens = tokenizer.encode(&read_text(&args.input)?)?;
+    let tokens = tokenizer.encode(&read_text(&args.input)?);
+    let tokens = tokens.map_err(|e| Error::malformed(&args.input, e.to_string()))?;
     let mut options = CollectOptions {
         chunk_tokens: args.chunk,
         head: args.process_output,
@@ -68,12 +70,12 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let bar = Bar::new(interrupted, args.verbose);
     let start = Instant::now();
     if tokens.len() < args.chunk {
-        let what = format!(
-            "{} tokens do not fill a chunk of {}; give more text, or a smaller --chunk",
+        return Err(Error::argument(format!(
+            "{}: {} tokens do not fill a chunk of {}; give more text, or a smaller --chunk",
+            args.input.display(),
             tokens.len(),
             args.chunk
-        );
-        return Err(Error::malformed(&args.input, what));
+        )));
     }
     let measured = calibrate::collect(&model, &tokens, &options, &bar);
     bar.clear();
@@ -109,6 +111,9 @@ fn read_text(path: &Path) -> Result<String> {
     file.take(MAX_TEXT_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     if bytes.len() as u64 > MAX_TEXT_BYTES {
         return Err(Error::malformed(path, format!("longer than {MAX_TEXT_BYTES} bytes")));
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
     }
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();

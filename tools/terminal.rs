@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rwkvq::Progress;
@@ -26,11 +27,7 @@ pub fn watch_interrupts() -> &'static AtomicBool {
             for signal in signals.forever() {
                 let code = exit::interrupted_by(signal);
                 if INTERRUPTED.swap(true, Ordering::Relaxed) {
-                    if let Some(folder) = temporary().take() {
-                        // Nothing can be done about a failure here.
-                        let _ = std::fs::remove_dir_all(folder);
-                    }
-                    std::process::exit(code.into());
+                    exit::at_once(code, || temporary().take().iter().for_each(|it| remove(it)));
                 }
             }
         });
@@ -41,6 +38,18 @@ pub fn watch_interrupts() -> &'static AtomicBool {
 /// A second interrupt removes `folder`, which its owner then cannot.
 pub fn remove_when_interrupted_twice(folder: &Path) {
     *temporary() = Some(folder.to_owned());
+}
+
+/// Other threads may still make files there, or the folder itself: it is tried until it stays away.
+/// Nothing can be done about a failure.
+fn remove(folder: &Path) {
+    for _ in 0..10 {
+        let _ = std::fs::remove_dir_all(folder);
+        std::thread::sleep(Duration::from_millis(10));
+        if !folder.exists() {
+            return;
+        }
+    }
 }
 
 fn temporary() -> MutexGuard<'static, Option<PathBuf>> {

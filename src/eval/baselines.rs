@@ -56,7 +56,7 @@ pub struct BaselineResult {
 
 impl Glove {
     /// Reads the vectors of `dataset`'s words from a file of `word v1 v2 ..` lines split by single
-    /// spaces; spaces at the end of a line and empty lines do not count. The first row sets the
+    /// spaces; spaces at the end of a line, empty lines and a byte order mark do not count. The first row sets the
     /// number of dimensions; a first line of two whole numbers (the word2vec text header) sets it
     /// too. Of a repeated word the last row counts.
     ///
@@ -81,6 +81,7 @@ impl Glove {
             let row = std::str::from_utf8(&line).map_err(|_| lines.bad("not UTF-8"))?;
             // word2vec and fastText end each row with a space.
             let row = row.trim_end_matches(' ');
+            let row = if lines.number == 1 { row.trim_start_matches('\u{feff}') } else { row };
             if row.is_empty() {
                 continue;
             }

@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::bootstrap;
 use super::kept::Scores;
 use super::report::{Layer, Level, Report, Run, TokenizerInfo};
 use super::table::{dash, finish, four, pair, place, printable, table};
+use super::{bootstrap, metrics};
 
 /// With more layers than this of a level only two are shown.
 const MAX_LAYERS: usize = 8;
@@ -130,10 +130,15 @@ impl Comparison {
 
     fn run(&mut self, runs: [&Run; 2], scores: Option<[&Scores; 2]>, seed: u64) {
         let [first, second] = runs.map(|run| &run.tokenizer);
-        if first != second {
+        let other_ids = match (&first.ids_sha256, &second.ids_sha256) {
+            (Some(first), Some(second)) => first != second,
+            _ => (&first.kind, first.vocab_size) != (&second.kind, second.vocab_size),
+        };
+        if other_ids {
             let shown = |it: &TokenizerInfo| format!("{} of {} tokens", it.kind, it.vocab_size);
             let (first, second) = (shown(first), shown(second));
-            self.unlike.push(format!("{}, tokenizer: {first} and {second}", place(runs[0])));
+            let what = format!("token ids of {first} and others of {second}");
+            self.unlike.push(format!("{}, {what}", place(runs[0])));
         }
         let measured = |run: &'_ Run| run.levels.iter().filter(|l| l.error.is_none()).count();
         let alone = runs.iter().all(|run| run.levels.len() == 1 && measured(run) == 1);
@@ -184,7 +189,8 @@ impl Comparison {
     }
 }
 
-/// Interval by paired bootstrap; `None` if a list is missing, or the labels are not the same.
+/// Interval by paired bootstrap; `None` if a list is missing, has not the correlation that the
+/// report of its place says, or the labels are not the same.
 fn paired(
     scores: [&Scores; 2],
     run: &Run,
@@ -203,7 +209,12 @@ fn paired(
     };
     let ((first, labels), (second, same)) = (find(0)?, find(1)?);
     let known = labels == same && first.len() == labels.len() && second.len() == labels.len();
-    if !known {
+    let is_of = |list: &[f64], level: &Level| {
+        let reported = level.layer(layer).and_then(|layer| layer.spearman);
+        let found = metrics::spearman(list, labels);
+        reported.zip(found).is_some_and(|(reported, found)| (reported - found).abs() < 1e-9)
+    };
+    if !known || !is_of(first, levels[0]) || !is_of(second, levels[1]) {
         return None;
     }
     bootstrap::spearman_difference(second, first, labels, bootstrap::RESAMPLES, seed)

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::levels::Identity;
 use super::report::{Memory, OnDevice, Speed};
 use super::spill::Spill;
 use super::{metrics, rss, EvalOptions};
@@ -43,9 +44,10 @@ pub(super) struct Measured {
     pub(super) memory: Memory,
 }
 
-/// Runs the model in `path` over the work.
+/// Runs the model in `path` over the work. Fails if it is another file than `identity` is of.
 pub(super) fn measure(
     path: &Path,
+    identity: &Identity,
     work: &Work,
     options: &EvalOptions,
     progress: &dyn Progress,
@@ -55,6 +57,7 @@ pub(super) fn measure(
     let watch = options.open.device.as_ref().map(Watch::start);
     let (open, _) = options.open.clone().fitted(path, &options.session)?;
     let model = Arc::new(Model::open_with(path, open)?);
+    identity.check(path)?;
     let embed = EmbedOptions {
         layers: LayerSelection::from(work.layers),
         pooling: options.pooling,

@@ -1,13 +1,15 @@
 //! What is known of the levels before they run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::report::Level;
 use super::EvalOptions;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::progress::Progress;
+use crate::tokenizer::Tokenizer;
 
 /// A model file and what to call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,22 +31,59 @@ pub(super) struct Levels<'a> {
     pub(super) n_vocab: usize,
     /// Index of the level that the others are compared with.
     pub(super) reference: usize,
+    /// Which files they were.
+    pub(super) identities: Vec<Identity>,
+}
+
+/// What changes when a file is replaced or written to.
+#[derive(Debug, PartialEq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Identity {
+    fn of(path: &Path) -> Result<Self> {
+        let file = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        Ok(Self {
+            device: file.dev(),
+            inode: file.ino(),
+            bytes: file.len(),
+            modified: (file.mtime(), file.mtime_nsec()),
+        })
+    }
+
+    /// Fails unless `path` is still the file that this is of.
+    pub(super) fn check(&self, path: &Path) -> Result<()> {
+        if Self::of(path)? == *self {
+            return Ok(());
+        }
+        let what = "not the file any more that it was when the evaluation began; leave it alone \
+                    until the end";
+        Err(Error::io(path, std::io::Error::other(what)))
+    }
 }
 
 impl<'a> Levels<'a> {
+    /// The levels, and their own tokenizers, which all must have if some protocol wants them.
     pub(super) fn describe(
         files: &'a [LevelFile],
         options: &EvalOptions,
         progress: &dyn Progress,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Vec<Option<Tokenizer>>)> {
         check_names(files)?;
+        let needs_own = options.protocols.iter().any(|protocol| protocol.tokenizer().is_none());
         let mut rows: Vec<Level> = Vec::new();
+        let (mut identities, mut tokenizers) = (Vec::new(), Vec::new());
         let (mut shape, mut n_vocab) = (None, usize::MAX);
         for file in files {
             if progress.cancelled() {
                 return Err(Error::Interrupted);
             }
-            let model = open(file, options)?;
+            identities.push(Identity::of(&file.path)?);
+            let model = Model::open_with(&file.path, options.open.access)?;
             let hparams = model.hparams();
             let (n_layer, n_embd) = (hparams.n_layer, hparams.n_embd);
             let (layers, width) = *shape.get_or_insert((n_layer, n_embd));
@@ -58,23 +97,17 @@ impl<'a> Levels<'a> {
                 return Err(Error::argument(what));
             }
             n_vocab = n_vocab.min(hparams.n_vocab);
+            let own = model.tokenizer().cloned();
+            tokenizers.push(if needs_own { Some(own?) } else { own.ok() });
             rows.push(row(file, &model)?);
         }
         let Some((n_layer, _)) = shape else {
             return Err(Error::argument("no model to evaluate"));
         };
         let reference = find_reference(&rows, options.reference.as_deref())?;
-        Ok(Self { files, rows, n_layer, n_vocab, reference })
+        let levels = Self { files, rows, n_layer, n_vocab, reference, identities };
+        Ok((levels, tokenizers))
     }
-
-    /// The model of a level, on the CPU.
-    pub(super) fn open(&self, level: usize, options: &EvalOptions) -> Result<Model> {
-        open(&self.files[level], options)
-    }
-}
-
-fn open(file: &LevelFile, options: &EvalOptions) -> Result<Model> {
-    Model::open_with(&file.path, options.open.access)
 }
 
 /// A level is found by its name in reports and kept scores: two of one name would be mixed up.
@@ -123,7 +156,9 @@ fn find_reference(rows: &[Level], asked: Option<&str>) -> Result<usize> {
             numbered.max_by(|(_, a), (_, b)| a.bits_per_weight.total_cmp(&b.bits_per_weight));
         return Ok(widest.map_or(0, |(index, _)| index));
     };
-    rows.iter().position(|row| row.preset == name).ok_or_else(|| {
+    let exact = rows.iter().position(|row| row.preset == name);
+    let found = exact.or_else(|| rows.iter().position(|row| row.preset.eq_ignore_ascii_case(name)));
+    found.ok_or_else(|| {
         let known: Vec<_> = rows.iter().map(|row| row.preset.as_str()).collect();
         Error::argument(format!("no level {name:?} to refer to; there are {}", known.join(", ")))
     })

@@ -22,6 +22,7 @@ pub mod controls;
 pub mod dataset;
 pub mod fidelity;
 pub mod host;
+mod ids;
 pub mod kept;
 mod level;
 mod levels;

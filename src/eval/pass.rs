@@ -1,10 +1,13 @@
 //! One data set under one protocol: token ids, all levels, what they are compared with.
 
-use super::dataset::{Dataset, Pair};
+use std::path::Path;
+
+use super::dataset::Dataset;
+use super::ids::{self, Ids};
 use super::kept::{LevelScores, RunScores};
 use super::level::{measure, Measured, Work};
 use super::levels::Levels;
-use super::report::{Baseline, Control, DatasetInfo, Level, Run, ThresholdSource, TokenizerInfo};
+use super::report::{Baseline, Control, DatasetInfo, Level, Run, ThresholdSource};
 use super::{bootstrap, controls, metrics, scores, EvalOptions, Glove, Protocol};
 use crate::error::{Error, Result};
 use crate::model::Layer;
@@ -21,19 +24,20 @@ pub(super) struct Pass<'a> {
     /// Pairs that choose a threshold; absent where that makes no sense.
     threshold_from: Option<Dataset>,
     layers: Vec<Layer>,
-    tokenizer: TokenizerInfo,
-    /// First and second text of each pair in turn.
-    ids: Vec<Vec<u32>>,
-    threshold_ids: Vec<Vec<u32>>,
+    ids: Ids,
+    baselines: Vec<Baseline>,
 }
 
 impl<'a> Pass<'a> {
-    /// Everything that can be wrong is found here: layers, pooling, token ids, labels.
+    /// Everything that can be wrong is found here: layers, pooling, token ids, labels, baselines.
+    /// `tokenizers` are the levels' own.
     pub(super) fn prepare(
         levels: &'a Levels<'a>,
+        tokenizers: &[Option<Tokenizer>],
         options: &'a EvalOptions,
         protocol: &'a Protocol,
         dataset: &Dataset,
+        progress: &dyn Progress,
     ) -> Result<Self> {
         protocol.check_pooling(options.pooling)?;
         let selection = options.layers.clone().unwrap_or_else(|| protocol.layers());
@@ -41,36 +45,15 @@ impl<'a> Pass<'a> {
         let dataset = cut(dataset, protocol);
         let threshold_from = threshold_set(options, protocol, &dataset)?;
 
-        let reference = levels.open(levels.reference, options)?;
-        let tokenizer = protocol.tokenizer().map_or_else(|| reference.tokenizer(), Ok)?;
-        let ids = encode(tokenizer, &dataset, levels)?;
-        let differing = differing_level(levels, options, &dataset, &ids)?;
-        if let (None, Some((level, pair))) = (protocol.tokenizer(), differing) {
-            return Err(other_tokenizer(levels, level, &dataset, pair));
-        }
-        let info = TokenizerInfo {
-            kind: tokenizer.kind().to_string(),
-            vocab_size: tokenizer.n_tokens() as u64,
-            matches_model: reference.tokenizer().is_ok() && differing.is_none(),
-        };
-        let threshold_ids = threshold_from.as_ref().map(|set| encode(tokenizer, set, levels));
-        let threshold_ids = threshold_ids.transpose()?.unwrap_or_default();
-        Ok(Self {
-            levels,
-            options,
-            protocol,
-            dataset,
-            threshold_from,
-            layers,
-            tokenizer: info,
-            ids,
-            threshold_ids,
-        })
+        let ids = ids::encode(levels, tokenizers, protocol, &dataset, threshold_from.as_ref())?;
+        stop_if_cancelled(progress)?;
+        let baselines = baselines(options, &dataset)?;
+        Ok(Self { levels, options, protocol, dataset, threshold_from, layers, ids, baselines })
     }
 
     /// Texts that each level embeds.
     pub(super) fn n_texts(&self) -> u64 {
-        (self.ids.len() + self.threshold_ids.len()) as u64
+        (self.ids.texts.len() + self.ids.threshold_texts.len()) as u64
     }
 
     /// Measures all levels. One that fails is a row without layers; the first error of any goes to
@@ -81,17 +64,17 @@ impl<'a> Pass<'a> {
         progress: &dyn Progress,
     ) -> Result<(Run, RunScores)> {
         let work = Work {
-            ids: &self.ids,
-            threshold_ids: &self.threshold_ids,
+            ids: &self.ids.texts,
+            threshold_ids: &self.ids.threshold_texts,
             layers: &self.layers,
             texts_at_once: self.protocol.texts_at_once(),
         };
         let mut measured = Vec::with_capacity(self.levels.files.len());
-        for file in self.levels.files {
-            measured.push(match measure(&file.path, &work, self.options, progress) {
+        for (file, identity) in self.levels.files.iter().zip(&self.levels.identities) {
+            measured.push(match measure(&file.path, identity, &work, self.options, progress) {
                 Err(error @ (Error::Interrupted | Error::SelfCheck { .. })) => return Err(error),
                 Err(error) => {
-                    let what = error.to_string();
+                    let what = failed(&error, &file.path);
                     failure.get_or_insert(error);
                     Err(what)
                 }
@@ -102,15 +85,16 @@ impl<'a> Pass<'a> {
         let run = Run {
             dataset: self.dataset_info(),
             protocol: self.protocol.name().into(),
-            tokenizer: self.tokenizer.clone(),
+            tokenizer: self.ids.tokenizer.clone(),
             threshold_from: self.threshold_from.as_ref().map(|set| ThresholdSource {
                 name: set.name.clone(),
                 split: set.split.clone(),
                 file_sha256: set.file_sha256.clone(),
                 n_pairs: set.pairs.len() as u64,
             }),
+            reference: Some(self.levels.files[self.levels.reference].preset.clone()),
             levels: self.rows(&measured, progress)?,
-            baselines: self.baselines(progress)?,
+            baselines: self.baselines.clone(),
             controls: self.controls(progress)?,
         };
         Ok((run, self.scores(measured)))
@@ -188,29 +172,10 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn baselines(&self, progress: &dyn Progress) -> Result<Vec<Baseline>> {
-        let Some(path) = &self.options.glove else { return Ok(Vec::new()) };
-        stop_if_cancelled(progress)?;
-        let result = Glove::open(path, &self.dataset)?.evaluate(&self.dataset);
-        let interval = bootstrap::spearman_interval(
-            &result.similarities,
-            &self.dataset.scores(),
-            bootstrap::RESAMPLES,
-            self.options.seed,
-        );
-        Ok(vec![Baseline {
-            name: "glove".into(),
-            spearman: result.spearman,
-            spearman_ci95: interval,
-            seconds_per_pair: Some(result.seconds_per_pair),
-            oov_rate: Some(result.oov_rate),
-        }])
-    }
-
     fn controls(&self, progress: &dyn Progress) -> Result<Vec<Control>> {
         stop_if_cancelled(progress)?;
         let (a, b): (Vec<_>, Vec<_>) =
-            self.ids.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).unzip();
+            self.ids.texts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).unzip();
         let n_seeds = controls::RANDOM_SEEDS as u64;
         let seeds: Vec<u64> = (0..n_seeds).map(|i| self.options.seed.wrapping_add(i)).collect();
         let labels = self.dataset.scores();
@@ -259,61 +224,34 @@ fn threshold_set(
     Ok(fits.then(|| cut(set, protocol)))
 }
 
-/// Token ids of all texts, none of them beyond the models' tables.
-fn encode(tokenizer: &Tokenizer, dataset: &Dataset, levels: &Levels) -> Result<Vec<Vec<u32>>> {
-    let mut ids = Vec::with_capacity(2 * dataset.pairs.len());
-    for (i, pair) in dataset.pairs.iter().enumerate() {
-        for text in texts(pair) {
-            let of_text = tokenizer.encode(text)?;
-            if let Some(id) = of_text.iter().find(|&&id| id as usize >= levels.n_vocab) {
-                let what = format!(
-                    "{}: pair {}: token id {id} of the {} tokenizer, but the model has 0 to {}; \
-                     take the tokenizer that the model was made for (--protocol native)",
-                    dataset.path.display(),
-                    i + 1,
-                    tokenizer.kind(),
-                    levels.n_vocab - 1
-                );
-                return Err(Error::argument(what));
-            }
-            ids.push(of_text);
-        }
-    }
-    Ok(ids)
+fn baselines(options: &EvalOptions, dataset: &Dataset) -> Result<Vec<Baseline>> {
+    let Some(path) = &options.glove else { return Ok(Vec::new()) };
+    let result = Glove::open(path, dataset)?.evaluate(dataset);
+    let interval = bootstrap::spearman_interval(
+        &result.similarities,
+        &dataset.scores(),
+        bootstrap::RESAMPLES,
+        options.seed,
+    );
+    Ok(vec![Baseline {
+        name: "glove".into(),
+        spearman: result.spearman,
+        spearman_ci95: interval,
+        seconds_per_pair: Some(result.seconds_per_pair),
+        oov_rate: Some(result.oov_rate),
+    }])
 }
 
-/// The first level whose own tokenizer does not give these `ids`, and the first pair where. A model
-/// without a tokenizer cannot disagree.
-fn differing_level(
-    levels: &Levels,
-    options: &EvalOptions,
-    dataset: &Dataset,
-    ids: &[Vec<u32>],
-) -> Result<Option<(usize, usize)>> {
-    for level in 0..levels.files.len() {
-        let model = levels.open(level, options)?;
-        let Ok(own) = model.tokenizer() else { continue };
-        let mut texts = dataset.pairs.iter().flat_map(texts).zip(ids);
-        let differs =
-            |(text, ids): (&String, &Vec<u32>)| own.encode(text).ok().as_ref() != Some(ids);
-        if let Some(text) = texts.position(differs) {
-            return Ok(Some((level, text / 2)));
+/// What a report says of a level that failed. It does not tell where its owner keeps the file.
+fn failed(error: &Error, path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let what = error.to_string().replace(&path.display().to_string(), &name);
+    match error {
+        Error::NonFinite { .. } => {
+            format!("{what}; leave it out, or convert it again from its source")
         }
+        _ => what,
     }
-    Ok(None)
-}
-
-/// All levels get the same ids, which would be wrong for this one.
-fn other_tokenizer(levels: &Levels, level: usize, dataset: &Dataset, pair: usize) -> Error {
-    let path = |level: usize| levels.files[level].path.display();
-    Error::argument(format!(
-        "{}: its tokenizer does not give pair {} of {} the token ids that {}'s gives; evaluate \
-         levels of one model together",
-        path(level),
-        pair + 1,
-        dataset.path.display(),
-        path(levels.reference)
-    ))
 }
 
 fn stop_if_cancelled(progress: &dyn Progress) -> Result<()> {
@@ -321,8 +259,4 @@ fn stop_if_cancelled(progress: &dyn Progress) -> Result<()> {
         return Err(Error::Interrupted);
     }
     Ok(())
-}
-
-fn texts(pair: &Pair) -> [&String; 2] {
-    [&pair.a, &pair.b]
 }

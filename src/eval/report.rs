@@ -96,6 +96,9 @@ pub struct Run {
     pub tokenizer: TokenizerInfo,
     /// Where the thresholds of `binary` come from; null if there are none.
     pub threshold_from: Option<ThresholdSource>,
+    /// The level that the others are compared with; null in reports of older versions.
+    #[serde(default)]
+    pub reference: Option<String>,
     /// One for each model file, in the order asked. All have the same layers.
     pub levels: Vec<Level>,
     /// Similarities from other text models.
@@ -135,6 +138,10 @@ pub struct TokenizerInfo {
     pub vocab_size: u64,
     /// False if the model was trained with other token ids: then the numbers say little about it.
     pub matches_model: bool,
+    /// SHA-256 of the token ids of all texts, in order, lower-case hex: of each text the number of
+    /// its ids and the ids, each a little-endian u32. Null in reports of older versions.
+    #[serde(default)]
+    pub ids_sha256: Option<String>,
 }
 
 /// Pairs that chose the thresholds of a run: those that are right most often on them.
@@ -343,7 +350,18 @@ pub struct Control {
 impl Run {
     /// The level that the others are compared with; `None` if it failed.
     pub fn reference(&self) -> Option<&Level> {
-        self.levels.iter().find(|level| level.is_reference())
+        let mut measured = self.levels.iter().filter(|level| level.error.is_none());
+        if let Some(name) = &self.reference {
+            return measured.find(|level| level.preset == *name);
+        }
+        // Older reports: it is compared with none itself, and so are all others if it failed.
+        let mut alone = measured.filter(|level| !level.is_compared());
+        alone.next().filter(|_| alone.next().is_none())
+    }
+
+    /// True for the level that the others are compared with.
+    pub fn is_reference(&self, level: &Level) -> bool {
+        self.reference().is_some_and(|reference| reference.preset == level.preset)
     }
 
     /// The layer at which levels are best compared: where the reference is best. The levels' own
@@ -369,10 +387,10 @@ impl Level {
         self.layers.iter().find(|layer| layer.layer == name)
     }
 
-    /// True for the level that others are compared with: measured, and compared with none itself.
-    pub fn is_reference(&self) -> bool {
+    /// True if it was compared with another.
+    fn is_compared(&self) -> bool {
         let compared = |layer: &Layer| layer.delta_spearman.is_some() || layer.fidelity.is_some();
-        !self.layers.is_empty() && !self.layers.iter().any(compared)
+        self.layers.iter().any(compared)
     }
 
     /// The layer with the highest Spearman and that value, the first of equals; `None` if none is

@@ -78,7 +78,7 @@ pub struct Evaluation {
 
 /// Evaluates every level on every data set under every protocol. Fails at once if a file is not a
 /// model that can run, two levels have one name, or a token id is beyond a vocabulary or not what a
-/// level's own tokenizer gives; a level that fails while it runs is a row of the report, unless
+/// level's own tokenizer gives where no other takes its place; a level that fails while it runs is a row of the report, unless
 /// nothing else was measured either.
 pub fn run(
     levels: &[LevelFile],
@@ -90,13 +90,16 @@ pub fn run(
         let n = options.repeats;
         return Err(Error::argument(format!("{n} repeats: give 1 to {MAX_REPEATS}")));
     }
-    let levels = Levels::describe(levels, options, progress)?;
+    let (levels, tokenizers) = Levels::describe(levels, options, progress)?;
     let mut passes = Vec::new();
     for dataset in datasets {
         for protocol in &options.protocols {
-            passes.push(Pass::prepare(&levels, options, protocol, dataset)?);
+            let pass = Pass::prepare(&levels, &tokenizers, options, protocol, dataset, progress)?;
+            passes.push(pass);
         }
     }
+    // They would show in the memory of every level.
+    drop(tokenizers);
     let mut report = Report {
         schema_version: SCHEMA_VERSION,
         created: host::utc_now(),

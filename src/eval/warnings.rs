@@ -18,6 +18,7 @@ pub(super) fn no_peak() -> String {
 pub(super) fn of(runs: &[Run], with_threshold: bool) -> Vec<String> {
     let mut all: Vec<String> = runs.iter().filter_map(mismatch).collect();
     all.extend(runs.iter().flat_map(failed));
+    all.extend(runs.iter().filter_map(no_reference));
     all.extend(runs.iter().flat_map(left_to_cpu));
     all.extend(runs.iter().flat_map(rescaled));
     all.extend(runs.iter().filter_map(no_spread));
@@ -32,9 +33,13 @@ fn mismatch(run: &Run) -> Option<String> {
     (!run.tokenizer.matches_model).then(|| {
         format!(
             "{}: the {} tokenizer does not give the token ids that the model was made for, so \
-             these numbers say little about the model; read those of --protocol native",
+             these numbers say little about the model; {}",
             place(run),
-            run.tokenizer.kind
+            run.tokenizer.kind,
+            match run.protocol.as_str() {
+                "native" => "leave --tokenizer out",
+                _ => "read those of --protocol native",
+            }
         )
     })
 }
@@ -42,11 +47,19 @@ fn mismatch(run: &Run) -> Option<String> {
 fn failed(run: &Run) -> impl Iterator<Item = String> + '_ {
     run.levels.iter().filter_map(move |level| {
         let error = level.error.as_ref()?;
-        Some(format!(
-            "{}: level {} failed: {error}; leave it out, or convert it again from its source",
-            place(run),
-            level.preset
-        ))
+        Some(format!("{}: level {} failed: {error}", place(run), level.preset))
+    })
+}
+
+/// Nothing is left to hold the others against.
+fn no_reference(run: &Run) -> Option<String> {
+    let others = run.levels.iter().any(|level| level.error.is_none());
+    (others && run.reference().is_none()).then(|| {
+        format!(
+            "{}: the level that the others are compared with failed, so there are no differences \
+             and no fidelity; choose another by --reference",
+            place(run)
+        )
     })
 }
 

@@ -23,7 +23,8 @@ struct Bubble {
 /// Tokens per second against Spearman.
 pub(super) fn spearman(run: &Run, levels: &[&Level]) -> Result<Option<Figure>> {
     let Some(layer) = chosen_layer(run) else { return Ok(None) };
-    let bubbles = bubbles(levels, &layer, |layer, _| Some((layer.spearman?, layer.spearman_ci95)));
+    let bubbles =
+        bubbles(run, levels, &layer, |layer, _| Some((layer.spearman?, layer.spearman_ci95)));
     let caption =
         format!(
         "Speed against Spearman after {}, where {} is best, with 95 % intervals and memory as the \
@@ -42,7 +43,7 @@ pub(super) fn spearman(run: &Run, levels: &[&Level]) -> Result<Option<Figure>> {
 /// Tokens per second against the mean cosine to the reference.
 pub(super) fn fidelity(run: &Run, levels: &[&Level]) -> Result<Option<Figure>> {
     let Some(layer) = chosen_layer(run) else { return Ok(None) };
-    let bubbles = bubbles(levels, &layer, |found, is_reference| match &found.fidelity {
+    let bubbles = bubbles(run, levels, &layer, |found, is_reference| match &found.fidelity {
         Some(fidelity) => Some((fidelity.mean_cosine?, None)),
         None => is_reference.then_some((1.0, None)),
     });
@@ -84,13 +85,14 @@ fn chosen_layer(run: &Run) -> Option<Chosen> {
 /// Levels with a speed and a quality, which `quality` takes from the layer and whether the level is
 /// the reference.
 fn bubbles(
+    run: &Run,
     levels: &[&Level],
     chosen: &Chosen,
     quality: impl Fn(&Layer, bool) -> Option<(f64, Option<[f64; 2]>)>,
 ) -> Vec<Bubble> {
     let bubble = |(place, level): (usize, &&Level)| {
         let layer = level.layer(&chosen.name)?;
-        let (quality, interval) = quality(layer, level.is_reference())?;
+        let (quality, interval) = quality(layer, run.is_reference(level))?;
         Some(Bubble {
             place,
             name: canvas::name(&level.preset),

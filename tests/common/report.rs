@@ -96,6 +96,7 @@ pub fn report() -> Report {
                 kind: "gpt2".into(),
                 vocab_size: 50257,
                 matches_model: false,
+                ids_sha256: Some("0123".into()),
             },
             threshold_from: Some(ThresholdSource {
                 name: "mrpc".into(),
@@ -103,6 +104,7 @@ pub fn report() -> Report {
                 file_sha256: "ef01".into(),
                 n_pairs: 1000,
             }),
+            reference: Some("f16".into()),
             levels: vec![
                 level("f16", 16.0, vec![layer("1", 0.3796), layer("final", 0.3635)]),
                 level("q4_k", 4.55, vec![first, quantized]),

@@ -56,7 +56,7 @@ impl Format {
             "jsonl" | "ndjson" => return Ok(Self::Jsonl),
             _ => {}
         }
-        let first = lines(bytes).next().unwrap_or_default();
+        let first = lines(bytes).find(|line| !line.is_empty()).unwrap_or_default();
         match first.trim_ascii_start().first() {
             Some(b'{') => Ok(Self::Jsonl),
             Some(b'[') if extension == "json" => {

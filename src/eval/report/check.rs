@@ -69,6 +69,11 @@ fn check_run(run: &Run) -> Check {
             })?;
         }
     }
+    if let Some(reference) = &run.reference {
+        that(names.contains(reference), || {
+            format!("reference: no level \"{}\"", shown(reference))
+        })?;
+    }
     for (i, baseline) in run.baselines.iter().enumerate() {
         check_baseline(baseline).map_err(|what| format!("baselines[{i}].{what}"))?;
     }

@@ -101,6 +101,32 @@ fn a_source_is_converted_first() {
     succeeds([args, args!["--overwrite"]].concat());
 }
 
+/// Kept models take the place of no file that is read, and nothing takes theirs.
+#[test]
+fn kept_models_and_other_files_keep_apart() {
+    let place = Workplace::new();
+    let source = place.path("m");
+    let preset = concat!(env!("CARGO_MANIFEST_DIR"), "/../quant-presets/q8_0.json");
+    let preset = place.write("m-mine.gguf", fs::read(preset).unwrap());
+    let renamed = place.write("mine.json", fs::read(&preset).unwrap());
+    let preset_name = preset.to_str().unwrap();
+    let args = eval(&place, &[&source], &["--preset", preset_name, "--overwrite", "--keep"]);
+    place.refused([args.clone(), args![preset]].concat(), 2, &["m-mine.gguf: give a folder"]);
+    let report = place.path("m-mine.gguf");
+    let pairs = place.path("pairs.tsv");
+    let mut args = args!["eval", source, "--preset", renamed, "--dataset", pairs, "--overwrite"];
+    args.extend(args!["--keep", place.path("kept"), "--report", place.path("kept/m-mine.gguf")]);
+    fs::create_dir(place.path("kept")).unwrap();
+    place.refused(args.clone(), 2, &["m-mine.gguf is one of the models that --keep keeps"]);
+    // The preset file itself, under the name of a model.
+    let at = args.iter().position(|arg| arg == "--keep").unwrap();
+    args.truncate(at);
+    fs::hard_link(&renamed, place.path("kept/m-mine.gguf")).unwrap();
+    args.extend(args!["--keep", place.path("kept"), "--report", place.path("r.json")]);
+    place.refused(args, 2, &["m-mine.gguf: output is also an input"]);
+    assert!(report.exists());
+}
+
 /// GPT-2's byte-level rules with one token a byte, under ids that are not the byte's place.
 fn byte_tokenizer(place: &Workplace) -> PathBuf {
     let folder = place.path("gpt2");
@@ -193,7 +219,7 @@ fn levels_of_one_preset_are_called_by_their_files() {
     let report = report(&place.path("report.json"));
     let levels: Vec<&str> = report.runs[0].levels.iter().map(|l| l.preset.as_str()).collect();
     assert_eq!(levels, ["a-q8_0", "b-q8_0", "f16"]);
-    assert!(report.runs[0].levels[0].is_reference());
+    assert_eq!(report.runs[0].reference().unwrap().preset, "a-q8_0");
     assert!(outcome.stderr.contains("warning: a-q8_0 and b-q8_0 hold"), "{}", outcome.stderr);
     // A report differs nowhere from itself.
     let path = place.path("report.json");
@@ -256,6 +282,23 @@ fn data_sets_that_cannot_be_read() {
     place.refused(args.clone(), 4, &["none.tsv: No such file or directory"]);
     args.extend(args!["--limit", "0"]);
     place.refused(args, 2, &["0 rows"]);
+}
+
+/// Found before any level runs, with the place.
+#[test]
+fn texts_that_the_tokenizer_cannot_take() {
+    let (place, model) = Workplace::with_gguf("q8_0");
+    let tokenizer = r#"{"pre_tokenizer": {"type": "Whitespace"},
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 999}, "merges": []}}"#;
+    let tokenizer = place.write("tokenizer.json", tokenizer);
+    let refused = |rows: &str, expected: &str| {
+        let args = eval(&place, &[&model], &["--tokenizer", tokenizer.to_str().unwrap()]);
+        place.write("pairs.tsv", rows);
+        place.refused(args, 2, &[expected]);
+    };
+    refused("1\ta\tb\n2\ta\td\n", "pairs.tsv: pair 2: character 'd' of the text is no token of");
+    refused("1\ta\tb\n2\ta\t  \n", "pairs.tsv: pair 2: the huggingface tokenizer makes no token");
+    refused("1\ta\tb\n2\tc\ta\n", "pairs.tsv: pair 2: token id 999 of the huggingface");
 }
 
 #[test]

@@ -95,6 +95,36 @@ fn the_second_ctrl_c_ends_it_at_once() {
     assert!(sent >= 2, "the first did not wait");
 }
 
+/// Whether the first is obeyed in time or the second ends it at once: the converted files go.
+#[test]
+fn two_at_once_leave_no_temporary_files() {
+    let place = place();
+    let pairs = place.write("pairs.tsv", "1\ta\tb\n2\tc\td\n");
+    let temporary = place.path("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut args = args!["eval", place.path("m"), "--dataset", pairs, "--threads", "1"];
+    for preset in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_0", "bf16", "f16", "f32"] {
+        args.extend(args!["--preset", preset]);
+    }
+    let mut child = command(&args);
+    let mut child = child.env("TMPDIR", &temporary).stderr(Stdio::null()).spawn().unwrap();
+    while fs::read_dir(&temporary).unwrap().count() == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "ended without a temporary folder");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..2 {
+        let _ = kill_process(pid(&child), Signal::INT);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let left: Vec<_> = place
+        .contents()
+        .into_keys()
+        .filter(|p| p.starts_with(&temporary) && *p != temporary)
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 /// nohup: a terminal that is closed does not stop the work.
 #[test]
 fn a_hangup_that_is_ignored_stays_ignored() {

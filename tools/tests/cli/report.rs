@@ -136,6 +136,10 @@ fn what_cannot_be_compared() {
     let others = place.write("b.scores", others);
     let args = [compare(&place, &["--scores"]), args![scores, others]].concat();
     place.refused(args, 3, &["a.scores: these scores are not those of the two reports"]);
+    changed(&place, 0.01);
+    let twice = [compare(&place, &["--scores"]), args![scores, scores]].concat();
+    let outcome = succeeds(twice);
+    assert!(outcome.stderr.contains("warning: 1 rows are not those"), "{}", outcome.stderr);
     place.write("b.json", json.replace("\"pooling\": \"mean\"", "\"pooling\": \"max\""));
     let outcome = succeeds(compare(&place, &[]));
     assert!(outcome.stdout.contains("not measured alike: pooling: mean and max"));
