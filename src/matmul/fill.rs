@@ -258,22 +258,23 @@ fn floats<'a>(
     memory
 }
 
-fn float_panel(machine: Machine, format: Format, rows: Rows<'_>, panel: &mut [f32]) {
+fn float_panel<'a>(machine: Machine, format: Format, rows: Rows<'a>, panel: &mut [f32]) {
     let bytes = format.block_bytes();
     let done = panel.len() / PANEL_ROWS / 8 * 8;
-    let mut parts = panel.chunks_exact_mut(8 * PANEL_ROWS);
-    for (i, out) in parts.by_ref().enumerate() {
-        let rows = rows.map(|row| &row[8 * i * bytes..]);
-        match format {
-            Format::F16 => machine.unpack_f16(rows, out),
-            Format::BF16 => {
-                let wide = rows.map(|row| eight_bf16(&row[..16]));
-                machine.unpack_f32(wide.each_ref().map(|row| bytemuck::cast_slice(row)), out);
-            }
-            _ => machine.unpack_f32(rows, out),
+    let (whole, rest) = panel.split_at_mut(done * PANEL_ROWS);
+    let eights = |row: &'a [u8], i: usize| &row[8 * i * bytes..];
+    let parts = whole.chunks_exact_mut(8 * PANEL_ROWS).enumerate();
+    match format {
+        Format::F16 => {
+            parts.for_each(|(i, out)| machine.unpack_f16(rows.map(|row| eights(row, i)), out));
         }
+        Format::BF16 => parts.for_each(|(i, out)| {
+            let wide = rows.map(|row| eight_bf16(&eights(row, i)[..16]));
+            machine.unpack_f32(wide.each_ref().map(|row| bytemuck::cast_slice(row)), out);
+        }),
+        _ => machine.unpack_f32(rows, whole),
     }
-    for (col, out) in parts.into_remainder().chunks_exact_mut(PANEL_ROWS).enumerate() {
+    for (col, out) in rest.chunks_exact_mut(PANEL_ROWS).enumerate() {
         for (out, row) in out.iter_mut().zip(rows) {
             *out = value(format, &row[(done + col) * bytes..][..bytes]);
         }
@@ -297,9 +298,7 @@ fn pairs<'a>(
     for (&rows, panel) in panels.iter().zip(memory.chunks_exact_mut(size)) {
         let done = n_cols / 16 * 16;
         let (whole, rest) = panel.split_at_mut(done * PANEL_ROWS);
-        for (i, out) in whole.chunks_exact_mut(16 * PANEL_ROWS).enumerate() {
-            machine.unpack_pairs(rows.map(|row| &row[32 * i..]), out);
-        }
+        machine.unpack_pairs(rows, whole);
         for (pair, out) in rest.chunks_exact_mut(2 * PANEL_ROWS).enumerate() {
             for (out, row) in out.chunks_exact_mut(2).zip(rows) {
                 let mut values = row[2 * (done + 2 * pair)..].chunks_exact(2).map(half);

@@ -29,8 +29,8 @@ pub use crate::simd::tiles::{
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::simd::prefetch;
 use crate::simd::tiles::{LevelsShape, SUPERBLOCK, WIDE_BLOCK, WIDE_LIMIT};
+use crate::simd::{prefetch, Ahead};
 
 /// Largest magnitude of weights and activations where both become whole numbers.
 const SCALED_LARGEST: i16 = 8191;
@@ -180,13 +180,16 @@ impl<'a> Matrix<'a> {
         block(cols.start)..block(cols.end)
     }
 
-    /// Asks for columns of some rows to be brought nearer. Not those of float types: there are so
-    /// many bytes that the product waits for them instead.
-    fn prefetch(&self, rows: Range<usize>, cols: &Range<usize>) {
+    /// Columns of some rows, to be brought nearer during a product. Quantized ones are so few bytes
+    /// that they are asked for at once.
+    fn ahead(&self, rows: Range<usize>, cols: &Range<usize>) -> Ahead<'a> {
+        let bytes = self.bytes_of(cols);
         if self.format.block_len() > 1 {
-            let bytes = self.bytes_of(cols);
             rows.for_each(|row| prefetch(&self.row(row)[bytes.clone()]));
+            return Ahead::none();
         }
+        let all = &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes];
+        Ahead::new(all.get(bytes.start..).unwrap_or_default(), self.row_bytes, bytes.len())
     }
 
     fn row(&self, row: usize) -> &'a [u8] {

@@ -7,6 +7,7 @@ use super::{Activations, Columns, Machine, Matrix, Part, Scratch, PANEL_ROWS};
 use crate::simd::tiles::{
     BlockPanels, LevelsPanels, LevelsShape, PlanesPanels, Tokens, SUPERBLOCK, WIDE_BLOCK,
 };
+use crate::simd::Ahead;
 
 /// Bytes of a panel. Narrower ones add up sums more often.
 const PANEL_BYTES: usize = 64 << 10;
@@ -44,10 +45,11 @@ pub(super) fn multiply(
         let columns = some.start - rows.start..some.end - rows.start;
         let panels = fill(machine, matrix, some, cols.clone(), scratch);
         // It comes while these meet the tokens.
-        if let Some((rows, cols)) = ahead.next() {
-            matrix.prefetch(rows, &cols);
-        }
-        panels.times(machine, tokens, cols.len(), out.part(columns, cols.start > 0));
+        let ahead = match ahead.next() {
+            Some((rows, cols)) => matrix.ahead(rows, &cols),
+            None => Ahead::none(),
+        };
+        panels.times(machine, tokens, cols.len(), &ahead, out.part(columns, cols.start > 0));
     }
 }
 
@@ -72,7 +74,14 @@ pub(super) enum Panels<'a> {
 
 impl Panels<'_> {
     /// Sums of the rows of the panels with the `n` columns of `tokens`.
-    fn times(&self, machine: Machine, tokens: Tokens<'_>, n: usize, out: Columns<'_>) {
+    fn times(
+        &self,
+        machine: Machine,
+        tokens: Tokens<'_>,
+        n: usize,
+        ahead: &Ahead<'_>,
+        out: Columns<'_>,
+    ) {
         match *self {
             Self::Levels(shape, panels) => {
                 machine.levels(shape, panels, tokens, n / SUPERBLOCK, out);
@@ -80,8 +89,8 @@ impl Panels<'_> {
             Self::Planes(panels) => machine.planes(panels, tokens, n / SUPERBLOCK, out),
             Self::Bytes(panels) => machine.bytes(panels, tokens, n / WIDE_BLOCK, out),
             Self::Wide(panels) => machine.wide(panels, tokens, n.div_ceil(WIDE_BLOCK), out),
-            Self::Pairs(panels) => machine.pairs(panels, tokens, n.div_ceil(2), out),
-            Self::Float(panels) => machine.floats(panels, tokens, n, out),
+            Self::Pairs(panels) => machine.pairs(panels, tokens, n.div_ceil(2), ahead, out),
+            Self::Float(panels) => machine.floats(panels, tokens, n, ahead, out),
         }
     }
 }

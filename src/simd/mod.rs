@@ -13,7 +13,7 @@ pub mod tiles;
 use std::fmt;
 
 pub use lanes::{nearest_int, Lanes, ROUNDER, ROUND_LIMIT};
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, Ahead};
 
 use lanes::Registers;
 

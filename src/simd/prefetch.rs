@@ -1,5 +1,7 @@
 //! Memory brought nearer before it is wanted.
 
+use std::cell::Cell;
+
 /// Bytes that come at a time.
 const LINE: usize = 64;
 
@@ -10,6 +12,56 @@ pub fn prefetch<T>(values: &[T]) {
     let start = values.as_ptr().cast::<u8>();
     for at in (0..size_of_val(values)).step_by(LINE) {
         line(start.wrapping_add(at));
+    }
+}
+
+/// Rows of a matrix that come a few lines at a time while something else is computed. More at a time
+/// would hold up what that reads.
+#[derive(Debug)]
+pub struct Ahead<'a> {
+    /// From the first wanted byte of the first row on.
+    bytes: &'a [u8],
+    /// Bytes from one row to the next, and how many of them are wanted.
+    stride: usize,
+    width: usize,
+    /// Where the next line begins: in which row, and behind its first wanted byte.
+    next: Cell<(usize, usize)>,
+}
+
+impl<'a> Ahead<'a> {
+    /// Lines at a time.
+    const LINES: usize = 10;
+
+    /// No rows.
+    pub fn none() -> Self {
+        Self::new(&[], 0, 0)
+    }
+
+    /// `width` bytes at each `stride` of `bytes`.
+    pub fn new(bytes: &'a [u8], stride: usize, width: usize) -> Self {
+        Self { bytes, stride, width, next: Cell::new((0, 0)) }
+    }
+
+    /// Asks for the next lines, if there are any.
+    #[inline(always)]
+    pub fn few(&self) {
+        self.some(Self::LINES);
+    }
+
+    #[inline(always)]
+    fn some(&self, n_lines: usize) {
+        let (mut row, mut at) = self.next.get();
+        for _ in 0..n_lines {
+            if row >= self.bytes.len() {
+                return;
+            }
+            line(self.bytes.as_ptr().wrapping_add(row + at));
+            at += LINE;
+            if at >= self.width {
+                (row, at) = (row + self.stride.max(1), 0);
+            }
+            self.next.set((row, at));
+        }
     }
 }
 
@@ -37,3 +89,32 @@ fn line(at: *const u8) {
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[inline(always)]
 fn line(_: *const u8) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lines_are_asked_for_and_then_none() {
+        assert_eq!(Ahead::none().asked(), 0);
+        // Two lines of each of three rows; the last row is as long as what is wanted of it.
+        let bytes = vec![0u8; 2 * 1000 + 100];
+        assert_eq!(Ahead::new(&bytes, 1000, 100).asked(), 6);
+        assert_eq!(Ahead::new(&bytes, 1000, 64).asked(), 3);
+    }
+
+    impl Ahead<'_> {
+        /// Lines until there are no more.
+        fn asked(&self) -> usize {
+            let mut n = 0;
+            loop {
+                let before = self.next.get();
+                self.some(1);
+                if self.next.get() == before {
+                    return n;
+                }
+                n += 1;
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@ use super::{
     Arithmetic, BlockPanels, Columns, LevelBits, LevelsPanels, LevelsShape, PlanesPanels,
     TileMachine, Tokens, PANEL_ROWS,
 };
+use crate::simd::Ahead;
 
 /// No instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +64,8 @@ absent! {
     multiply_scales(&[i16], &[f32], &mut [f32]);
     bytes(BlockPanels<u8>, Tokens, usize, Columns);
     wide(BlockPanels<i16>, Tokens, usize, Columns);
-    pairs(&[u16], Tokens, usize, Columns);
-    floats(&[f32], Tokens, usize, Columns);
+    pairs(&[u16], Tokens, usize, &Ahead, Columns);
+    floats(&[f32], Tokens, usize, &Ahead, Columns);
     unpack_levels(LevelBits, [&[u8]; PANEL_ROWS], [&[u8]; PANEL_ROWS], &mut [u8]);
     unpack_wide([&[u8]; PANEL_ROWS], &mut [i16]);
     unpack_bytes([&[u8]; PANEL_ROWS], &mut [u8]);

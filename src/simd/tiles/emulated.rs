@@ -151,6 +151,7 @@ pub(super) mod tests {
         BlockPanels, Columns, LevelsPanels, LevelsShape, Tokens, PANEL_ROWS, SUPERBLOCK,
         TILE_TOKENS, WIDE_BLOCK,
     };
+    use crate::simd::Ahead;
 
     /// Two at a time and one alone.
     pub(in crate::simd::tiles) const N_PANELS: usize = 3;
@@ -429,7 +430,8 @@ pub(super) mod tests {
             };
             let value = |token: usize, k: usize| worth(row[token * n + k]);
             let plain = plain_sums(n, weight, value);
-            for sums in all_sums!(out => Pairs::new(&panels, rows.tokens(), n / 2, out)) {
+            let ahead = Ahead::new(cast_slice(&panels), 64, 64);
+            for sums in all_sums!(out => Pairs::new(&panels, rows.tokens(), n / 2, &ahead, out)) {
                 assert_near(&plain, &sums, &format!("{n}"));
             }
         }
@@ -447,7 +449,8 @@ pub(super) mod tests {
             };
             let value = |token: usize, k: usize| f64::from(row[token * n + k]);
             let plain = plain_sums(n, weight, value);
-            for sums in all_sums!(out => Floats::new(&panels, rows.tokens(), n, out)) {
+            let ahead = Ahead::new(cast_slice(&panels), 64, 64);
+            for sums in all_sums!(out => Floats::new(&panels, rows.tokens(), n, &ahead, out)) {
                 assert_near(&plain, &sums, &format!("{n}"));
             }
         }

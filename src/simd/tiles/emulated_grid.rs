@@ -11,6 +11,7 @@ use super::emulated::{four_bytes, two_halves, Emulated};
 use super::grid::{run, Grid, GridWork, Operands, Planes, Shape, Sums};
 use super::products::{Bytes, Pairs};
 use super::{BlockPanels, Columns, PlanesPanels, PANEL_ROWS, SUPERBLOCK, WIDE_BLOCK};
+use crate::simd::Ahead;
 
 /// Sums of `n` tiles of steps by `dot`, of four bytes of a row and of a token, from `zero` on,
 /// for the tokens of `rows` and sixteen rows; others of `out` are left.
@@ -205,7 +206,8 @@ fn tiles_of_pairs_are_the_plain_sums() {
         let weights = halves(N_PANELS * PANEL_ROWS * len, &mut rng);
         let values = halves(n_tokens * len, &mut rng);
         let rows = Rows::new(n_tokens, cast_slice(&values), &[], &[]);
-        let found = sums(n_tokens, |out| Pairs::new(&weights, rows.tokens(), len / 2, out));
+        let ahead = Ahead::none();
+        let found = sums(n_tokens, |out| Pairs::new(&weights, rows.tokens(), len / 2, &ahead, out));
         let worth = |bits: u16| bf16::from_bits(bits).to_f64();
         let weight = |panel: usize, row: usize, k: usize| {
             worth(weights[(panel * len + k / 2 * 2) * PANEL_ROWS + 2 * row + k % 2])

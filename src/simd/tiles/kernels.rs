@@ -12,6 +12,7 @@
 use super::dot::{Bytes, Dot, Product, Wide, STEP_BYTES};
 use super::tokens::{number, Token};
 use super::{PANEL_ROWS, SUPERBLOCK};
+use crate::simd::Ahead;
 
 /// Sums of registers of rows and a few tokens.
 pub(super) type Sums<S, const R: usize, const T: usize> = [[S; T]; R];
@@ -227,7 +228,8 @@ unsafe fn scale<D: Dot, const R: usize, const T: usize>(
     }
 }
 
-/// Steps without scales. Partial sums are rounded less often than one long sum.
+/// Steps without scales. Partial sums are rounded less often than one long sum. Some of what is
+/// `ahead` comes nearer with each.
 ///
 /// # Safety
 /// The weights and the rows have `n` steps.
@@ -241,6 +243,7 @@ pub(super) unsafe fn in_parts<
     n: usize,
     mut weights: [*const u8; R],
     rows: &[Token; T],
+    ahead: &Ahead<'_>,
 ) -> Sums<D::Float, R, T> {
     /// Steps of a partial sum.
     const PART: usize = 256;
@@ -250,6 +253,7 @@ pub(super) unsafe fn in_parts<
     }
     let mut total = [[D::floats(0.0); T]; R];
     for start in (0..n).step_by(PART) {
+        ahead.few();
         let mut sums = [[D::floats(0.0); T]; R];
         // SAFETY: by the contract.
         unsafe {

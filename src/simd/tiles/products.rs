@@ -11,6 +11,7 @@ use super::{
     BlockPanels, Columns, LevelsPanels, LevelsShape, PlanesPanels, TileMachine, Tokens, PANEL_ROWS,
     SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
 };
+use crate::simd::Ahead;
 
 // No closures here and in the kernels: one that has the features of the function around it is not
 // compiled into the library's loops, which have not.
@@ -280,6 +281,7 @@ pub(super) struct Steps<'a, P> {
     pub(super) n: usize,
     pub(super) panels: &'a [u8],
     pub(super) tokens: Tokens<'a>,
+    ahead: &'a Ahead<'a>,
     product: PhantomData<P>,
 }
 
@@ -291,12 +293,13 @@ impl<'a, P> Steps<'a, P> {
         panels: &'a [T],
         tokens: Tokens<'a>,
         n: usize,
+        ahead: &'a Ahead<'a>,
         out: &Columns<'_>,
     ) -> Self {
         let panels = cast_slice(panels);
         assert!(panels.len() == n_panels(out) * n * PANEL_ROWS * STEP_BYTES);
         tokens.check(out.n_tokens(), n * STEP_BYTES, 0, 0);
-        Self { n, panels, tokens, product: PhantomData }
+        Self { n, panels, tokens, ahead, product: PhantomData }
     }
 }
 
@@ -313,7 +316,10 @@ impl<D: Dot, P: Product<D, Sum = D::Float>> Work<D> for Steps<'_, P> {
             weights[r] = self.panels[start..].as_ptr();
         }
         // SAFETY: by the contract; the lengths were checked.
-        unsafe { kernels::in_parts::<D, P, R, T>(self.n, weights, &self.tokens.tile::<T>(first)) }
+        unsafe {
+            let rows = self.tokens.tile::<T>(first);
+            kernels::in_parts::<D, P, R, T>(self.n, weights, &rows, self.ahead)
+        }
     }
 }
 
@@ -362,12 +368,28 @@ impl TileMachine {
 
     /// `n` pairs of BF16 in panels `[panel][n][16][2]`. Panics where there
     /// [are no such products](Self::has_pairs).
-    pub fn pairs(self, panels: &[u16], tokens: Tokens<'_>, n: usize, mut out: Columns<'_>) {
-        self.0.run_pairs(&Pairs::new(panels, tokens, n, &out), &mut out);
+    ///
+    /// What is `ahead` comes nearer meanwhile, where registers are what multiplies.
+    pub fn pairs(
+        self,
+        panels: &[u16],
+        tokens: Tokens<'_>,
+        n: usize,
+        ahead: &Ahead<'_>,
+        mut out: Columns<'_>,
+    ) {
+        self.0.run_pairs(&Pairs::new(panels, tokens, n, ahead, &out), &mut out);
     }
 
-    /// `n` floats in panels `[panel][n][16]`.
-    pub fn floats(self, panels: &[f32], tokens: Tokens<'_>, n: usize, mut out: Columns<'_>) {
-        self.0.run_steps(&Floats::new(panels, tokens, n, &out), &mut out);
+    /// `n` floats in panels `[panel][n][16]`. What is `ahead` comes nearer meanwhile.
+    pub fn floats(
+        self,
+        panels: &[f32],
+        tokens: Tokens<'_>,
+        n: usize,
+        ahead: &Ahead<'_>,
+        mut out: Columns<'_>,
+    ) {
+        self.0.run_steps(&Floats::new(panels, tokens, n, ahead, &out), &mut out);
     }
 }

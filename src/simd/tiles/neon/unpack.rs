@@ -92,21 +92,22 @@ impl TileMachine {
         }
     }
 
-    /// Sixteen columns of a panel of pairs from bf16 rows: `out` is `[8][16][2]`. Panics if it is
-    /// not, or a row is shorter than sixteen.
+    /// The first `16 n` columns of a panel of pairs from bf16 rows: `out` is `[8 n][16][2]`. Panics if
+    /// it is not, or a row is shorter.
     pub fn unpack_pairs(self, rows: [&[u8]; PANEL_ROWS], out: &mut [u16]) {
-        assert!(out.len() == 16 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 32));
+        assert!(out.len().is_multiple_of(16 * PANEL_ROWS), "{} values", out.len());
         columns(rows, bytemuck::cast_slice_mut(out));
     }
 
-    /// Eight columns of a float panel from f32 rows: `out` is `[8][16]`. Panics if a row is
-    /// shorter than eight.
+    /// The first `8 n` columns of a float panel from f32 rows: `out` is `[8 n][16]`. Panics if it is
+    /// not, or a row is shorter.
     pub fn unpack_f32(self, rows: [&[u8]; PANEL_ROWS], out: &mut [f32]) {
-        assert!(out.len() == 8 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 32));
+        assert!(out.len().is_multiple_of(8 * PANEL_ROWS), "{} values", out.len());
         columns(rows, bytemuck::cast_slice_mut(out));
     }
 
-    /// The same from f16 rows.
+    /// Eight columns of a float panel from f16 rows: `out` is `[8][16]`. Panics if a row is shorter
+    /// than eight.
     pub fn unpack_f16(self, rows: [&[u8]; PANEL_ROWS], out: &mut [f32]) {
         assert!(out.len() == 8 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 16));
         let wide = rows.map(|row| {

@@ -98,28 +98,34 @@ impl TileMachine {
         unsafe { scaled(rows, largest, out.as_mut_ptr(), d.as_mut_ptr()) }
     }
 
-    /// Sixteen columns of a panel of pairs from bf16 rows: `out` is `[8][16][2]`. Panics if it is
-    /// not, or a row is shorter than sixteen.
+    /// The first `16 n` columns of a panel of pairs from bf16 rows: `out` is `[8 n][16][2]`. Panics if
+    /// it is not, or a row is shorter.
     pub fn unpack_pairs(self, rows: [&[u8]; PANEL_ROWS], out: &mut [u16]) {
-        assert!(out.len() == 16 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 32));
-        // SAFETY: `self` says that the processor has AVX2; the assertion says that 32 bytes of each
-        // row can be read and eight times 64 written.
-        unsafe { columns(rows, out.as_mut_ptr().cast(), |row| load(row)) }
+        self.unpack_words(rows, bytemuck::cast_slice_mut(out));
     }
 
-    /// Eight columns of a float panel from f32 rows: `out` is `[8][16]`. Panics if a row is
-    /// shorter than eight.
+    /// The first `8 n` columns of a float panel from f32 rows: `out` is `[8 n][16]`. Panics if it is
+    /// not, or a row is shorter.
     pub fn unpack_f32(self, rows: [&[u8]; PANEL_ROWS], out: &mut [f32]) {
-        assert!(out.len() == 8 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 32));
-        // SAFETY: `self` says that the processor has AVX2; the assertion says that 32 bytes of
-        // each row can be read and eight times 64 written.
-        unsafe { columns(rows, out.as_mut_ptr().cast(), |p| load(p)) }
+        self.unpack_words(rows, bytemuck::cast_slice_mut(out));
     }
 
-    /// The same from f16 rows.
+    /// Elements of 32 bits from their rows: `out` is `[8 n][16]` of them.
+    fn unpack_words(self, rows: [&[u8]; PANEL_ROWS], out: &mut [u8]) {
+        let n = out.len() / (PIECE_BYTES * PANEL_ROWS);
+        assert!(out.len() == n * PIECE_BYTES * PANEL_ROWS, "{} bytes", out.len());
+        assert!(rows.iter().all(|row| row.len() >= n * PIECE_BYTES));
+        // SAFETY: `self` says that the processor has AVX2; the assertions say that so many bytes of
+        // each row can be read, and sixteen times as many written.
+        unsafe { words(rows.map(<[u8]>::as_ptr), n, out.as_mut_ptr()) }
+    }
+
+    /// Eight columns of a float panel from f16 rows: `out` is `[8][16]`. Panics if a row is shorter
+    /// than eight.
     pub fn unpack_f16(self, rows: [&[u8]; PANEL_ROWS], out: &mut [f32]) {
         assert!(out.len() == 8 * PANEL_ROWS && rows.iter().all(|row| row.len() >= 16));
-        // SAFETY: as above with 16 bytes of each row; `self` says F16C too.
+        // SAFETY: `self` says that the processor has AVX2 and F16C; the assertion says that 16 bytes
+        // of each row can be read and eight times 64 written.
         unsafe {
             columns(rows, out.as_mut_ptr().cast(), |p| {
                 _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())))
@@ -281,6 +287,39 @@ unsafe fn columns(
             // SAFETY: per the contract; the largest offset is 64 * 7 + 32.
             unsafe { _mm256_storeu_si256(out.add(64 * k + 32 * half).cast(), column) };
         }
+    }
+}
+
+/// What a register holds of a row.
+const PIECE_BYTES: usize = 32;
+
+/// `n` pieces of each row. Rows of a model often lie a multiple of 4 KiB apart, and then the lines of
+/// sixteen do not fit into the ways of the first-level cache. So whole lines of eight rows are read,
+/// and then those of the other eight.
+///
+/// # Safety
+/// AVX2; each row has so many pieces, and `out` has room for sixteen times as many.
+#[target_feature(enable = "avx2")]
+unsafe fn words(rows: [*const u8; PANEL_ROWS], n: usize, out: *mut u8) {
+    let (mut first, mut end) =
+        (0, if rows[0].addr().is_multiple_of(2 * PIECE_BYTES) { 2 } else { 1 });
+    while first < n {
+        for half in 0..2 {
+            for piece in first..end.min(n) {
+                // SAFETY: per the contract: the piece is one of the row's.
+                let row =
+                    |row: usize| unsafe { load(rows[8 * half + row].add(PIECE_BYTES * piece)) };
+                for (k, column) in transpose(std::array::from_fn(row)).into_iter().enumerate() {
+                    // SAFETY: per the contract: 512 bytes for each piece, the last 32 of them at
+                    // 64 * 7 + 32.
+                    unsafe {
+                        let to = out.add(512 * piece + 64 * k + 32 * half);
+                        _mm256_storeu_si256(to.cast(), column);
+                    }
+                }
+            }
+        }
+        (first, end) = (end, end + 2);
     }
 }
 
