@@ -366,3 +366,30 @@ fn widen(halves: &[u16; PANEL_ROWS]) -> [f32; PANEL_ROWS] {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Any number of pieces, from any place in a cache line on.
+    #[test]
+    fn words_become_columns() {
+        let Some(machine) = TileMachine::detect() else { return };
+        for n in 0..6 {
+            let n_bytes = n * PIECE_BYTES;
+            let bytes: Vec<u8> =
+                (0..PANEL_ROWS * (n_bytes + 64)).map(|i| (i * 31 % 251) as u8).collect();
+            for offset in 0..64 {
+                let start = |row: usize| row * n_bytes + offset;
+                let rows = std::array::from_fn(|row| &bytes[start(row)..][..n_bytes]);
+                let mut out = vec![0u16; 16 * n * PANEL_ROWS];
+                machine.unpack_pairs(rows, &mut out);
+                for (at, pair) in out.chunks_exact(2).enumerate() {
+                    let (column, row) = (at / PANEL_ROWS, at % PANEL_ROWS);
+                    let word = &bytes[start(row) + 4 * column..][..4];
+                    assert_eq!(bytemuck::cast_slice::<u16, u8>(pair), word, "{n} {offset} {at}");
+                }
+            }
+        }
+    }
+}
