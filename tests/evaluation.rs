@@ -81,6 +81,23 @@ fn a_level_with_another_vocabulary_is_refused() {
     }
 }
 
+/// It runs on the ids of the reference, which must have one.
+#[test]
+fn a_level_without_a_tokenizer_cannot_be_the_reference() {
+    let first = model("f16");
+    let mut parts = Parts::open(&model("q8_0").path);
+    parts.remove_key("tokenizer.ggml.model");
+    let without = parts.write();
+    let levels = [level("f16", &first), level("q8_0", &without)];
+    let run = &evaluate(&levels, &Silent).unwrap().report.runs[0];
+    assert!(run.tokenizer.matches_model);
+    assert_eq!(run.levels[1].error, None);
+    let options = EvalOptions { reference: Some("q8_0".into()), ..Default::default() };
+    let error = evaluate_with(&levels, &options, &Silent).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+    assert!(error.to_string().contains("give one with --tokenizer"), "{error}");
+}
+
 /// A model whose second layer overflows.
 fn broken() -> TempGguf {
     let mut parts = Parts::open(&model("f32").path);

@@ -441,7 +441,8 @@ fn characters_that_would_be_dropped_are_refused() {
     let json = r#"{"decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
         "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}}"#;
     fs::write(&path, json).unwrap();
-    assert!(Tokenizer::open(&path).unwrap().encode("a\u{e9}b").is_err());
+    let error = Tokenizer::open(&path).unwrap().encode("a\u{e9}b").unwrap_err().to_string();
+    assert!(error.starts_with("character '\u{e9}' of the text is no token"), "{error}");
     // What a normalizer changes is looked up as it is then.
     let json = json.replace(r#"{"decoder""#, r#"{"normalizer": {"type": "Lowercase"}, "decoder""#);
     fs::write(&path, json).unwrap();

@@ -17,7 +17,7 @@ use rwkvq::{Error, Result};
 use crate::device::{self, Device};
 use crate::output::{check_target, folder_of, print, tell_partials, write_file};
 use crate::source;
-use crate::terminal::{remove_when_interrupted_twice, Bar};
+use crate::terminal::{temporary_folder, Bar};
 
 /// What the value of --baseline begins with.
 const GLOVE: &str = "glove=";
@@ -146,6 +146,9 @@ fn inputs(args: &Args) -> impl Iterator<Item = &Path> {
 
 /// What the end would refuse, or destroy, is refused before the work.
 fn check_outputs(args: &Args) -> Result<()> {
+    if let Some(folder) = args.keep.as_ref().filter(|folder| is_gguf(folder) && !folder.is_dir()) {
+        return Err(Error::argument(format!("--keep {}: give a folder", folder.display())));
+    }
     for path in outputs(args) {
         check_target(path, inputs(args))?;
         check_writable(path)?;
@@ -256,15 +259,10 @@ fn levels(args: &Args, options: &EvalOptions, bar: &Bar) -> Result<Converted> {
     for note in source.notes() {
         rwkvq::Progress::note(bar, note);
     }
-    if let Some(folder) = args.keep.as_ref().filter(|folder| is_gguf(folder) && !folder.is_dir()) {
-        return Err(Error::argument(format!("--keep {}: give a folder", folder.display())));
-    }
     let (folder, temporary) = match &args.keep {
         Some(folder) => (folder.clone(), None),
         None => {
-            let folder = tempfile::Builder::new().prefix("rwkvq-").tempdir();
-            let folder = folder.map_err(|e| Error::io(std::env::temp_dir(), e))?;
-            remove_when_interrupted_twice(folder.path());
+            let folder = temporary_folder()?;
             (folder.path().to_owned(), Some(folder))
         }
     };

@@ -57,7 +57,11 @@ pub fn run(verb: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
     static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
     let last = || LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner);
     panic::set_hook(Box::new(move |info| *last() = info.to_string()));
-    match panic::catch_unwind(AssertUnwindSafe(verb)) {
+    let outcome = panic::catch_unwind(AssertUnwindSafe(verb));
+    while ENDING.load(Ordering::Relaxed) {
+        std::thread::park();
+    }
+    match outcome {
         Ok(result) => code(result),
         Err(_) => {
             let what = last().replace('\n', " ");
@@ -73,9 +77,6 @@ fn code(result: Result<ExitCode>) -> ExitCode {
         Ok(code) => return code,
         Err(error) => error,
     };
-    while ENDING.load(Ordering::Relaxed) {
-        std::thread::park();
-    }
     if is_broken_pipe(&error) {
         return ExitCode::SUCCESS;
     }

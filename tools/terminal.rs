@@ -6,9 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rwkvq::Progress;
+use rwkvq::{Error, Progress, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tempfile::TempDir;
 
 use crate::exit;
 use crate::output::printable;
@@ -27,7 +28,9 @@ pub fn watch_interrupts() -> &'static AtomicBool {
             for signal in signals.forever() {
                 let code = exit::interrupted_by(signal);
                 if INTERRUPTED.swap(true, Ordering::Relaxed) {
-                    exit::at_once(code, || temporary().take().iter().for_each(|it| remove(it)));
+                    // Held to the end, so that no folder is made any more.
+                    let mut folder = temporary();
+                    exit::at_once(code, || folder.take().iter().for_each(|folder| remove(folder)));
                 }
             }
         });
@@ -35,9 +38,14 @@ pub fn watch_interrupts() -> &'static AtomicBool {
     &INTERRUPTED
 }
 
-/// A second interrupt removes `folder`, which its owner then cannot.
-pub fn remove_when_interrupted_twice(folder: &Path) {
-    *temporary() = Some(folder.to_owned());
+/// A temporary folder, which goes with the value; after a second interrupt, when nobody can drop that
+/// any more, it goes too.
+pub fn temporary_folder() -> Result<TempDir> {
+    let mut known = temporary();
+    let folder = tempfile::Builder::new().prefix("rwkvq-").tempdir();
+    let folder = folder.map_err(|e| Error::io(std::env::temp_dir(), e))?;
+    *known = Some(folder.path().to_owned());
+    Ok(folder)
 }
 
 /// Other threads may still make files there, or the folder itself: it is tried until it stays away.

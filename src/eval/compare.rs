@@ -96,8 +96,8 @@ impl Comparison {
         let mut text = finish(table);
         if self.rows.iter().any(|row| !row.paired && row.ci95.is_some()) {
             text.push_str(
-                "(..): not paired, so wider than need be; keep scores (eval --keep-scores) and \
-                 give --scores\n",
+                "(..): not paired, so wider than need be; paired ones need the scores of both \
+                 reports (eval --keep-scores, then --scores)\n",
             );
         }
         for unlike in &self.unlike {
@@ -132,7 +132,10 @@ impl Comparison {
         let [first, second] = runs.map(|run| &run.tokenizer);
         let other_ids = match (&first.ids_sha256, &second.ids_sha256) {
             (Some(first), Some(second)) => first != second,
-            _ => (&first.kind, first.vocab_size) != (&second.kind, second.vocab_size),
+            _ => {
+                let known = |it: &TokenizerInfo| (it.kind.clone(), it.vocab_size, it.matches_model);
+                known(first) != known(second)
+            }
         };
         if other_ids {
             let shown = |it: &TokenizerInfo| format!("{} of {} tokens", it.kind, it.vocab_size);

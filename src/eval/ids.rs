@@ -28,7 +28,7 @@ pub(super) fn encode(
 ) -> Result<Ids> {
     let tokenizer = protocol.tokenizer().or(own[levels.reference].as_ref());
     let Some(tokenizer) = tokenizer else {
-        return Err(Error::self_check("no tokenizer, though levels without one were refused"));
+        return Err(Error::self_check("no tokenizer, though a reference without one was refused"));
     };
     let mut matches_model = own[levels.reference].is_some();
     let mut encode = |dataset: &Dataset| {
@@ -56,9 +56,8 @@ pub(super) fn encode(
 fn encode_with(tokenizer: &Tokenizer, dataset: &Dataset, n_vocab: usize) -> Result<Vec<Vec<u32>>> {
     let mut ids = Vec::with_capacity(2 * dataset.pairs.len());
     for (i, pair) in dataset.pairs.iter().enumerate() {
-        let fault = |what: String| {
-            Error::argument(format!("{}: pair {}: {what}", dataset.path.display(), i + 1))
-        };
+        let place = |what: String| format!("pair {}: {what}", i + 1);
+        let fault = |what: String| Error::malformed(&dataset.path, place(what));
         for text in texts(pair) {
             let of_text = tokenizer.encode(text).map_err(|e| fault(e.to_string()))?;
             if of_text.is_empty() {
@@ -68,12 +67,13 @@ fn encode_with(tokenizer: &Tokenizer, dataset: &Dataset, n_vocab: usize) -> Resu
                 )));
             }
             if let Some(id) = of_text.iter().find(|&&id| id as usize >= n_vocab) {
-                return Err(fault(format!(
+                let what = place(format!(
                     "token id {id} of the {} tokenizer, but the model has 0 to {}; take the \
                      tokenizer that the model was made for (--protocol native)",
                     tokenizer.kind(),
                     n_vocab - 1
-                )));
+                ));
+                return Err(Error::argument(format!("{}: {what}", dataset.path.display())));
             }
             ids.push(of_text);
         }

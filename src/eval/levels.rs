@@ -67,7 +67,8 @@ impl Identity {
 }
 
 impl<'a> Levels<'a> {
-    /// The levels, and their own tokenizers, which all must have if some protocol wants them.
+    /// The levels, and the tokenizers that they have; the reference must have one if some protocol
+    /// wants it.
     pub(super) fn describe(
         files: &'a [LevelFile],
         options: &EvalOptions,
@@ -76,7 +77,7 @@ impl<'a> Levels<'a> {
         check_names(files)?;
         let needs_own = options.protocols.iter().any(|protocol| protocol.tokenizer().is_none());
         let mut rows: Vec<Level> = Vec::new();
-        let (mut identities, mut tokenizers) = (Vec::new(), Vec::new());
+        let (mut identities, mut tokenizers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         let (mut shape, mut n_vocab) = (None, usize::MAX);
         for file in files {
             if progress.cancelled() {
@@ -97,14 +98,18 @@ impl<'a> Levels<'a> {
                 return Err(Error::argument(what));
             }
             n_vocab = n_vocab.min(hparams.n_vocab);
-            let own = model.tokenizer().cloned();
-            tokenizers.push(if needs_own { Some(own?) } else { own.ok() });
+            let own = model.tokenizer();
+            tokenizers.push(own.as_ref().ok().map(|&own| own.clone()));
+            missing.push(own.err());
             rows.push(row(file, &model)?);
         }
         let Some((n_layer, _)) = shape else {
             return Err(Error::argument("no model to evaluate"));
         };
         let reference = find_reference(&rows, options.reference.as_deref())?;
+        if let Some(error) = missing.swap_remove(reference).filter(|_| needs_own) {
+            return Err(error);
+        }
         let levels = Self { files, rows, n_layer, n_vocab, reference, identities };
         Ok((levels, tokenizers))
     }

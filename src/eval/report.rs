@@ -96,7 +96,7 @@ pub struct Run {
     pub tokenizer: TokenizerInfo,
     /// Where the thresholds of `binary` come from; null if there are none.
     pub threshold_from: Option<ThresholdSource>,
-    /// The level that the others are compared with; null in reports of older versions.
+    /// The level that the others are compared with; absent in reports of older versions.
     #[serde(default)]
     pub reference: Option<String>,
     /// One for each model file, in the order asked. All have the same layers.
@@ -139,7 +139,7 @@ pub struct TokenizerInfo {
     /// False if the model was trained with other token ids: then the numbers say little about it.
     pub matches_model: bool,
     /// SHA-256 of the token ids of all texts, in order, lower-case hex: of each text the number of
-    /// its ids and the ids, each a little-endian u32. Null in reports of older versions.
+    /// its ids and the ids, each a little-endian u32. Absent in reports of older versions.
     #[serde(default)]
     pub ids_sha256: Option<String>,
 }

@@ -32,12 +32,12 @@ pub(super) fn of(runs: &[Run], with_threshold: bool) -> Vec<String> {
 fn mismatch(run: &Run) -> Option<String> {
     (!run.tokenizer.matches_model).then(|| {
         format!(
-            "{}: the {} tokenizer does not give the token ids that the model was made for, so \
-             these numbers say little about the model; {}",
+            "{}: the {} tokenizer does not give the token ids of the model's own, or the model has \
+             none to compare with, so these numbers may say little about the model; {}",
             place(run),
             run.tokenizer.kind,
             match run.protocol.as_str() {
-                "native" => "leave --tokenizer out",
+                "native" => "leave --tokenizer out if it has one",
                 _ => "read those of --protocol native",
             }
         )

@@ -10,9 +10,16 @@ const LINE: usize = 64;
 #[inline(always)]
 pub fn prefetch<T>(values: &[T]) {
     let start = values.as_ptr().cast::<u8>();
-    for at in (0..size_of_val(values)).step_by(LINE) {
-        line(start.wrapping_add(at));
+    let before = before(start);
+    for at in (0..before + size_of_val(values)).step_by(LINE) {
+        line(start.wrapping_sub(before).wrapping_add(at));
     }
+}
+
+/// Bytes from the beginning of the line to `at`.
+#[inline(always)]
+fn before(at: *const u8) -> usize {
+    at.addr() % LINE
 }
 
 /// Rows of a matrix that come a few lines at a time while something else is computed. More at a time
@@ -24,7 +31,7 @@ pub struct Ahead<'a> {
     /// Bytes from one row to the next, and how many of them are wanted.
     stride: usize,
     width: usize,
-    /// Where the next line begins: in which row, and behind its first wanted byte.
+    /// Where the next line begins: in which row, and behind the line of its first wanted byte.
     next: Cell<(usize, usize)>,
 }
 
@@ -55,9 +62,11 @@ impl<'a> Ahead<'a> {
             if row >= self.bytes.len() {
                 return;
             }
-            line(self.bytes.as_ptr().wrapping_add(row + at));
+            let start = self.bytes.as_ptr().wrapping_add(row);
+            let before = before(start);
+            line(start.wrapping_sub(before).wrapping_add(at));
             at += LINE;
-            if at >= self.width {
+            if at >= before + self.width {
                 (row, at) = (row + self.stride.max(1), 0);
             }
             self.next.set((row, at));
@@ -97,10 +106,17 @@ mod tests {
     #[test]
     fn all_lines_are_asked_for_and_then_none() {
         assert_eq!(Ahead::none().asked(), 0);
-        // Two lines of each of three rows; the last row is as long as what is wanted of it.
-        let bytes = vec![0u8; 2 * 1000 + 100];
-        assert_eq!(Ahead::new(&bytes, 1000, 100).asked(), 6);
-        assert_eq!(Ahead::new(&bytes, 1000, 64).asked(), 3);
+        // Three rows; the last is as long as what is wanted of it.
+        let memory = vec![0u8; 2 * 1024 + 200];
+        let first = memory.as_ptr().align_offset(LINE);
+        let asked = |from: usize, width: usize| {
+            Ahead::new(&memory[first + from..][..2 * 1024 + width], 1024, width).asked()
+        };
+        assert_eq!(asked(0, 64), 3);
+        assert_eq!(asked(0, 100), 6);
+        // Half of the first line, and half of one more at the end.
+        assert_eq!(asked(32, 64), 6);
+        assert_eq!(asked(32, 32), 3);
     }
 
     impl Ahead<'_> {

@@ -27,6 +27,8 @@ pub(super) struct HuggingFace {
     inner: tokenizers::Tokenizer,
     /// Tokens are written in GPT-2's byte alphabet.
     is_byte_level: bool,
+    /// Text becomes bytes in that alphabet before tokens are looked for.
+    makes_bytes: bool,
     /// The library leaves out characters that are no tokens, without a word.
     drops: bool,
     n_tokens: usize,
@@ -84,14 +86,17 @@ impl HuggingFace {
         // Text is text: "<|endoftext|>" in a sentence must not end it.
         inner.set_encode_special_tokens(true);
         let is_byte_level = matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+        let makes_bytes = makes_bytes(&inner);
         let drops = match inner.get_model() {
-            ModelWrapper::BPE(bpe) => bpe.unk_token.is_none() && !knows_all_bytes(bpe, &inner),
+            ModelWrapper::BPE(bpe) => {
+                bpe.unk_token.is_none() && !(makes_bytes && knows_all_bytes(bpe))
+            }
             _ => false,
         };
         let highest = inner.get_vocab(true).into_values().max();
         let n_tokens = highest.map(|id| (id as usize).saturating_add(1));
         let n_tokens = n_tokens.ok_or_else(|| Error::malformed(path, "no tokens"))?;
-        Ok(Self { path: path.into(), inner, is_byte_level, drops, n_tokens })
+        Ok(Self { path: path.into(), inner, is_byte_level, makes_bytes, drops, n_tokens })
     }
 
     /// Ids of `text`.
@@ -99,7 +104,7 @@ impl HuggingFace {
         let failed = |e| Error::malformed(&self.path, format!("text cannot be encoded: {e}"));
         if self.drops {
             if let Some(c) = guarded(|| self.first_dropped(text)).map_err(failed)? {
-                let what = match char_byte(c).filter(|_| self.is_byte_level) {
+                let what = match char_byte(c).filter(|_| self.makes_bytes) {
                     Some(byte) => format!("byte 0x{byte:02x}"),
                     None => format!("character {c:?}"),
                 };
@@ -172,17 +177,21 @@ impl fmt::Debug for HuggingFace {
     }
 }
 
-/// Whether text becomes bytes, and each byte is a token.
-fn knows_all_bytes(bpe: &BPE, tokenizer: &tokenizers::Tokenizer) -> bool {
+/// Whether text becomes bytes before tokens are looked for.
+fn makes_bytes(tokenizer: &tokenizers::Tokenizer) -> bool {
     let of_bytes = |it: &PreTokenizerWrapper| matches!(it, PreTokenizerWrapper::ByteLevel(_));
-    let becomes_bytes = match tokenizer.get_pre_tokenizer() {
+    match tokenizer.get_pre_tokenizer() {
         Some(PreTokenizerWrapper::Sequence(all)) => all.as_ref().last().is_some_and(of_bytes),
         Some(one) => of_bytes(one),
         None => false,
-    };
+    }
+}
+
+/// Whether each byte is a token.
+fn knows_all_bytes(bpe: &BPE) -> bool {
     let is_plain = bpe.continuing_subword_prefix.is_none() && bpe.end_of_word_suffix.is_none();
     let is_token = |c: char| bpe.token_to_id(c.encode_utf8(&mut [0; 4])).is_some();
-    becomes_bytes && is_plain && alphabet().into_iter().all(is_token)
+    is_plain && alphabet().into_iter().all(is_token)
 }
 
 /// Whether each byte of `token` is a token of its own, such as `<0x0A>`.

@@ -112,7 +112,6 @@ fn kept_models_and_other_files_keep_apart() {
     let preset_name = preset.to_str().unwrap();
     let args = eval(&place, &[&source], &["--preset", preset_name, "--overwrite", "--keep"]);
     place.refused([args.clone(), args![preset]].concat(), 2, &["m-mine.gguf: give a folder"]);
-    let report = place.path("m-mine.gguf");
     let pairs = place.path("pairs.tsv");
     let mut args = args!["eval", source, "--preset", renamed, "--dataset", pairs, "--overwrite"];
     args.extend(args!["--keep", place.path("kept"), "--report", place.path("kept/m-mine.gguf")]);
@@ -124,7 +123,9 @@ fn kept_models_and_other_files_keep_apart() {
     fs::hard_link(&renamed, place.path("kept/m-mine.gguf")).unwrap();
     args.extend(args!["--keep", place.path("kept"), "--report", place.path("r.json")]);
     place.refused(args, 2, &["m-mine.gguf: output is also an input"]);
-    assert!(report.exists());
+    let read = |path: &Path| fs::read(path).unwrap();
+    assert_eq!(read(&place.path("kept/m-mine.gguf")), read(&preset), "still the preset");
+    assert_eq!(read(&renamed), read(&preset));
 }
 
 /// GPT-2's byte-level rules with one token a byte, under ids that are not the byte's place.
@@ -291,14 +292,18 @@ fn texts_that_the_tokenizer_cannot_take() {
     let tokenizer = r#"{"pre_tokenizer": {"type": "Whitespace"},
         "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 999}, "merges": []}}"#;
     let tokenizer = place.write("tokenizer.json", tokenizer);
-    let refused = |rows: &str, expected: &str| {
+    let refused = |rows: &str, code: i32, expected: &str| {
         let args = eval(&place, &[&model], &["--tokenizer", tokenizer.to_str().unwrap()]);
         place.write("pairs.tsv", rows);
-        place.refused(args, 2, &[expected]);
+        place.refused(args, code, &[expected]);
     };
-    refused("1\ta\tb\n2\ta\td\n", "pairs.tsv: pair 2: character 'd' of the text is no token of");
-    refused("1\ta\tb\n2\ta\t  \n", "pairs.tsv: pair 2: the huggingface tokenizer makes no token");
-    refused("1\ta\tb\n2\tc\ta\n", "pairs.tsv: pair 2: token id 999 of the huggingface");
+    refused("1\ta\tb\n2\ta\td\n", 3, "pairs.tsv: pair 2: character 'd' of the text is no token of");
+    refused(
+        "1\ta\tb\n2\ta\t  \n",
+        3,
+        "pairs.tsv: pair 2: the huggingface tokenizer makes no token",
+    );
+    refused("1\ta\tb\n2\tc\ta\n", 2, "pairs.tsv: pair 2: token id 999 of the huggingface");
 }
 
 #[test]
