@@ -14,8 +14,13 @@ use sha2::{Digest, Sha256};
 /// A line longer than this is not a text.
 const MAX_LINE: u64 = 16 << 20;
 
-/// How a text file may begin that says how it is written.
-pub const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// Takes off what says how a file of text is written and belongs to no text.
+pub fn drop_byte_order_mark(text: &mut Vec<u8>) {
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+    if text.starts_with(MARK) {
+        text.drain(..MARK.len());
+    }
+}
 
 /// How far the input has been read: what a later run checks and skips.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,9 +153,8 @@ impl Input {
                 line.pop();
             }
         }
-        // A byte order mark says how the file is written and belongs to no text.
-        if self.lines == 1 && line.starts_with(BYTE_ORDER_MARK) {
-            line.drain(..BYTE_ORDER_MARK.len());
+        if self.lines == 1 {
+            drop_byte_order_mark(&mut line);
         }
         String::from_utf8(line).map(Some).map_err(|e| {
             let at = e.utf8_error().valid_up_to();

@@ -10,7 +10,7 @@ use rwkvq::model::Model;
 use rwkvq::tokenizer::Tokenizer;
 use rwkvq::{Error, Result};
 
-use crate::embed_input::BYTE_ORDER_MARK;
+use crate::embed_input::drop_byte_order_mark;
 use crate::memory::Memory;
 use crate::output::{check_target, tell_partials};
 use crate::terminal::Bar;
@@ -112,9 +112,7 @@ fn read_text(path: &Path) -> Result<String> {
     if bytes.len() as u64 > MAX_TEXT_BYTES {
         return Err(Error::malformed(path, format!("longer than {MAX_TEXT_BYTES} bytes")));
     }
-    if bytes.starts_with(BYTE_ORDER_MARK) {
-        bytes.drain(..BYTE_ORDER_MARK.len());
-    }
+    drop_byte_order_mark(&mut bytes);
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         Error::malformed(path, format!("not UTF-8 at byte {at}"))

@@ -56,9 +56,9 @@ pub struct BaselineResult {
 
 impl Glove {
     /// Reads the vectors of `dataset`'s words from a file of `word v1 v2 ..` lines split by single
-    /// spaces; spaces at the end of a line, empty lines and a byte order mark do not count. The first row sets the
-    /// number of dimensions; a first line of two whole numbers (the word2vec text header) sets it
-    /// too. Of a repeated word the last row counts.
+    /// spaces; spaces at the end of a line, empty lines and a byte order mark do not count. The first
+    /// row sets the number of dimensions; a first line of two whole numbers (the word2vec text
+    /// header) sets it too. Of a repeated word the last row counts.
     ///
     /// Rows of other words are only counted. A row with too few or too many values, or a value of
     /// a kept row that is not a finite number, is [`Error::Malformed`] naming the line. A row whose

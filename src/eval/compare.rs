@@ -133,8 +133,8 @@ impl Comparison {
         let other_ids = match (&first.ids_sha256, &second.ids_sha256) {
             (Some(first), Some(second)) => first != second,
             _ => {
-                let known = |it: &TokenizerInfo| (it.kind.clone(), it.vocab_size, it.matches_model);
-                known(first) != known(second)
+                (&first.kind, first.vocab_size, first.matches_model)
+                    != (&second.kind, second.vocab_size, second.matches_model)
             }
         };
         if other_ids {

@@ -147,7 +147,8 @@ fn split_of_name(stem: &str) -> Option<String> {
     found.all(|other| other == first).then(|| first.to_string())
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes of a hash, lower-case.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::dataset::{Dataset, Pair};
+use super::dataset::{hex, Dataset, Pair};
 use super::levels::Levels;
 use super::report::TokenizerInfo;
 use super::Protocol;
@@ -117,7 +117,7 @@ fn hash(texts: &[Vec<u32>]) -> String {
         hasher.update((ids.len() as u32).to_le_bytes());
         ids.iter().for_each(|id| hasher.update(id.to_le_bytes()));
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
 }
 
 fn texts(pair: &Pair) -> [&String; 2] {

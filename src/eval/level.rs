@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::levels::Identity;
 use super::report::{Memory, OnDevice, Speed};
 use super::spill::Spill;
-use super::{metrics, rss, EvalOptions};
+use super::{metrics, rss, stop_if_cancelled, EvalOptions};
 use crate::driver::{InUse, Watch};
 use crate::embed::{EmbedOptions, Embedder, Embeddings};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Device, Layer, LayerSelection, Model, Session};
 use crate::progress::Progress;
 
@@ -122,9 +122,7 @@ fn embed_all(
         for (texts, values) in group.chunks(at_once).zip(values.chunks_mut(at_once * width)) {
             let start = Instant::now();
             embedder.embed_each(texts, |text, vectors| {
-                if progress.cancelled() {
-                    return Err(Error::Interrupted);
-                }
+                stop_if_cancelled(progress)?;
                 values[text * width..(text + 1) * width].copy_from_slice(vectors);
                 Ok(())
             })?;

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::report::Level;
-use super::EvalOptions;
+use super::{stop_if_cancelled, EvalOptions};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::progress::Progress;
@@ -80,9 +80,7 @@ impl<'a> Levels<'a> {
         let (mut identities, mut tokenizers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         let (mut shape, mut n_vocab) = (None, usize::MAX);
         for file in files {
-            if progress.cancelled() {
-                return Err(Error::Interrupted);
-            }
+            stop_if_cancelled(progress)?;
             identities.push(Identity::of(&file.path)?);
             let model = Model::open_with(&file.path, options.open.access)?;
             let hparams = model.hparams();

@@ -44,3 +44,14 @@ pub use levels::LevelFile;
 pub use protocol::Protocol;
 pub use report::Report;
 pub use run::{run, EvalOptions, Evaluation, MAX_REPEATS};
+
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+/// The error of a run that was asked to stop, if it was.
+fn stop_if_cancelled(progress: &dyn Progress) -> Result<()> {
+    if progress.cancelled() {
+        return Err(Error::Interrupted);
+    }
+    Ok(())
+}

@@ -8,7 +8,9 @@ use super::kept::{LevelScores, RunScores};
 use super::level::{measure, Measured, Work};
 use super::levels::Levels;
 use super::report::{Baseline, Control, DatasetInfo, Level, Run, ThresholdSource};
-use super::{bootstrap, controls, metrics, scores, EvalOptions, Glove, Protocol};
+use super::{
+    bootstrap, controls, metrics, scores, stop_if_cancelled, EvalOptions, Glove, Protocol,
+};
 use crate::error::{Error, Result};
 use crate::model::Layer;
 use crate::progress::Progress;
@@ -252,11 +254,4 @@ fn failed(error: &Error, path: &Path) -> String {
         }
         _ => what,
     }
-}
-
-fn stop_if_cancelled(progress: &dyn Progress) -> Result<()> {
-    if progress.cancelled() {
-        return Err(Error::Interrupted);
-    }
-    Ok(())
 }
