@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(long, default_value = "final")]
     layers: String,
     /// Tokens computed at once; several sizes, separated by commas, are measured in turn
-    #[arg(long, value_delimiter = ',', default_value = "32,128,512")]
+    #[arg(long, value_delimiter = ',', default_value = "32,128,512,1024")]
     batch_tokens: Vec<usize>,
     /// Tokens of a text
     #[arg(long, default_value_t = 32)]

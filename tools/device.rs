@@ -1,5 +1,6 @@
 //! Which device runs a model, and how much of it.
 
+use rwkvq::mmap::Access;
 use rwkvq::model::{DeviceChoice, MemoryPlan, OpenOptions, SessionOptions};
 use rwkvq::{Error, Result};
 
@@ -33,6 +34,7 @@ impl Device {
             (self.device != AUTO, "--device"),
             (self.gpu_layers.is_some(), "--gpu-layers"),
             (self.device_memory.is_some(), "--device-memory"),
+            (self.memory.access() == Access::Read, "--no-mmap"),
         ];
         match given.into_iter().find(|(given, _)| *given) {
             Some((_, option)) => Err(Error::argument(format!("{option}: {why}"))),
@@ -72,12 +74,18 @@ pub fn say(plan: &MemoryPlan) {
 }
 
 /// How a model opened so is run.
-pub fn session(open: &OpenOptions, batch_tokens: usize, threads: Option<usize>) -> SessionOptions {
+pub fn session(
+    open: &OpenOptions,
+    batch_tokens: Option<usize>,
+    threads: Option<usize>,
+) -> SessionOptions {
     let default = SessionOptions::default();
+    let device = open.device.as_ref();
+    let batch_tokens = batch_tokens.unwrap_or_else(|| SessionOptions::batch_tokens_for(device));
     SessionOptions {
         n_threads: threads.unwrap_or(default.n_threads),
         batch_tokens,
-        n_lanes: SessionOptions::lanes_for(open.device.as_ref(), batch_tokens),
+        n_lanes: SessionOptions::lanes_for(device, batch_tokens),
         ..default
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rwkvq::driver;
 use rwkvq::ggml::{Device as GgmlDevice, DeviceKind};
 use rwkvq::model::{MemoryPlan, PlannedBytes};
-use rwkvq::Result;
+use rwkvq::{Error, Result};
 use serde_json::{json, Value};
 
 use crate::device::{self, Device};
@@ -17,9 +17,9 @@ pub struct Args {
     /// Say what this GGUF needs of the GPU's memory and how many of its layers fit
     #[arg(long, value_name = "MODEL")]
     plan: Option<PathBuf>,
-    /// Tokens computed at once
-    #[arg(long, default_value_t = 512)]
-    batch_tokens: usize,
+    /// Tokens computed at once [default: 1024; 512 if a GPU takes part]
+    #[arg(long)]
+    batch_tokens: Option<usize>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -30,7 +30,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let (value, text) = match &args.plan {
         None => {
-            args.device.refuse("without --plan no model is opened")?;
+            let why = "without --plan no model is opened";
+            if args.batch_tokens.is_some() {
+                return Err(Error::argument(format!("--batch-tokens: {why}")));
+            }
+            args.device.refuse(why)?;
             list()?
         }
         Some(path) => {

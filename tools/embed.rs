@@ -63,9 +63,9 @@ pub struct Args {
     /// Threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
-    /// Tokens computed at once
-    #[arg(long, default_value_t = 512)]
-    batch_tokens: usize,
+    /// Tokens computed at once [default: 1024; 512 if a GPU takes part]
+    #[arg(long)]
+    batch_tokens: Option<usize>,
     #[command(flatten)]
     device: Device,
 }
@@ -122,7 +122,7 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     let bar = Bar::new(interrupted, false);
     bar.begin("embedding", input.len().unwrap_or(0));
     bar.skip(skipped);
-    let result = embed_all(args, &mut input, &mut tokens, &mut embedder, &mut sink, &bar);
+    let result = embed_all(&mut input, &mut tokens, &mut embedder, &mut sink, &bar);
     bar.clear();
     if result.is_ok() {
         return sink.finish();
@@ -134,15 +134,15 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
 }
 
 fn embed_all(
-    args: &Args,
     input: &mut Input,
     tokens: &mut TokenIds,
     embedder: &mut Embedder,
     sink: &mut Sink,
     bar: &Bar,
 ) -> Result<()> {
+    let n_tokens = GROUP_BATCHES * embedder.session().options().batch_tokens;
     loop {
-        let group = input.next_group(GROUP_BATCHES * args.batch_tokens, tokens)?;
+        let group = input.next_group(n_tokens, tokens)?;
         if group.texts.is_empty() {
             return Ok(());
         }

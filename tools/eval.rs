@@ -91,9 +91,9 @@ pub struct Args {
     /// Threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
-    /// Tokens computed at once
-    #[arg(long, default_value_t = 512)]
-    batch_tokens: usize,
+    /// Tokens computed at once [default: 1024; 512 if a GPU takes part]
+    #[arg(long)]
+    batch_tokens: Option<usize>,
     /// Timed passes over each data set
     #[arg(long, default_value_t = 1, value_parser = repeats())]
     repeats: usize,

@@ -50,7 +50,7 @@ impl Default for BenchOptions {
     fn default() -> Self {
         Self {
             layers: LayerSelection::only_final(),
-            batch_tokens: vec![512],
+            batch_tokens: vec![SessionOptions::default().batch_tokens],
             text_tokens: 32,
             pass_tokens: 1024,
             repeats: 5,
@@ -195,7 +195,8 @@ fn start(path: &Path, options: &BenchOptions) -> Result<(Arc<Model>, Start)> {
     let _ = model.tokenizer();
     let tokenizer_seconds = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
-    let mut embedder = embedder(&model, options, SessionOptions::default().batch_tokens)?;
+    let batch_tokens = SessionOptions::batch_tokens_for(options.open.device.as_ref());
+    let mut embedder = embedder(&model, options, batch_tokens)?;
     let text = texts(&model, 5, 1);
     embedder.embed_ids(&text)?;
     let first_seconds = begin.elapsed().as_secs_f64();

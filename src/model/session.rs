@@ -24,6 +24,13 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
+    /// Rows of a chunk that suit a device. On the CPU weights are unpacked once for each chunk, which
+    /// 1024 rows make cheap and more do not make faster; a GPU has nothing to unpack, and intermediate
+    /// values take memory that layers could have.
+    pub fn batch_tokens_for(device: Option<&Device>) -> usize {
+        device.map_or(1024, |_| 512)
+    }
+
     /// Lanes that suit a device and a batch: one on the CPU; on a GPU, where a lane's recurrence
     /// takes one token after the other and lanes run side by side, one for each 64 tokens, at least 8
     /// and at most 32.
@@ -36,7 +43,8 @@ impl SessionOptions {
 impl Default for SessionOptions {
     fn default() -> Self {
         let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { n_threads, batch_tokens: 512, n_lanes: 1, products: Products::Own }
+        let batch_tokens = Self::batch_tokens_for(None);
+        Self { n_threads, batch_tokens, n_lanes: 1, products: Products::Own }
     }
 }
 

@@ -36,8 +36,11 @@ fn a_device_that_is_not_there_is_refused() {
     }
     let plan = args!["devices", "--plan", model, "--device", "cpu"];
     place.refused(plan, 2, &["a plan is for the memory of a GPU", "rwkvq devices"]);
-    let list = args!["devices", "--device", "tpu"];
-    place.refused(list, 2, &["--device: without --plan no model is opened"]);
+    for option in [args!["--device", "tpu"], args!["--no-mmap"], args!["--batch-tokens", "64"]] {
+        let name = option[0].to_str().unwrap();
+        let list = [args!["devices"], option.clone()].concat();
+        place.refused(list, 2, &[&format!("{name}: without --plan no model is opened")]);
+    }
 }
 
 #[test]
