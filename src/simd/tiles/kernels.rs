@@ -21,9 +21,11 @@ pub(super) type Sums<S, const R: usize, const T: usize> = [[S; T]; R];
 #[derive(Clone, Copy)]
 pub(super) struct Superblocks {
     pub(super) levels: *const u8,
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX2 wants scales"))]
     pub(super) scales: *const i16,
     pub(super) factors: *const f32,
     pub(super) mins: *const i16,
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX2 wants scales"))]
     pub(super) d: *const f32,
     pub(super) d_min: *const f32,
 }
