@@ -84,13 +84,29 @@ fn check(ty: TensorType, src: &[f32], n_cols: usize, importance: Option<&[f32]>,
     for set in InstructionSet::available() {
         let mut found = vec![0xa5; n_bytes];
         quant::quantize_on(set, ty, src, n_cols, importance, &mut found);
-        let Some(at) = (0..n_bytes).find(|&at| found[at] != expected[at]) else { continue };
-        let (block, byte) = (at / ty.block_bytes(), at % ty.block_bytes());
-        panic!(
-            "{ty} on {set}, {what}: block {block}, byte {byte}: {:#04x}, ggml has {:#04x}",
-            found[at], expected[at]
-        );
+        let blocks = found.chunks(ty.block_bytes()).zip(expected.chunks(ty.block_bytes()));
+        for (block, (found, expected)) in blocks.enumerate() {
+            let Some(byte) = (0..found.len()).find(|&at| found[at] != expected[at]) else {
+                continue;
+            };
+            assert!(
+                !is_comparable(ty, expected),
+                "{ty} on {set}, {what}: block {block}, byte {byte}: {:#04x}, ggml has {:#04x}",
+                found[byte],
+                expected[byte]
+            );
+        }
     }
+}
+
+/// Whether ggml's block is what ours has to be. C leaves open which sign a NaN gets and what becomes
+/// of floats beyond the whole numbers, as there are where a step is too small for an inverse; ours
+/// are those of x86-64, ggml's those of this processor.
+fn is_comparable(ty: TensorType, block: &[u8]) -> bool {
+    let mut values = vec![0.0f32; ty.block_len()];
+    ggml::to_f32(ty, block, &mut values);
+    let is_defined = values.iter().all(|value| value.is_finite());
+    cfg!(target_arch = "x86_64") || is_defined && values.iter().any(|&value| value != 0.0)
 }
 
 /// A hundred thousand weights of every kind in rows of an odd number of blocks.
