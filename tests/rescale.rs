@@ -40,7 +40,10 @@ fn an_overflow_is_found_and_computed_again() {
             SessionOptions { products: Products::Ggml, ..run::session(batch_tokens, lanes) };
         let mut ggml = run::embedder(&model, Pooling::Mean, session);
         let found = run::vectors(&mut ggml, &texts);
-        assert_eq!(ggml.session().rescaled_layers(), [1]);
+        let rescaled = ggml.session().rescaled_layers();
+        // How ggml was compiled decides there whether it takes these activations to half precision.
+        let may_stay = cfg!(target_arch = "aarch64") && rescaled.is_empty();
+        assert!(may_stay || rescaled == [1], "{rescaled:?}");
         for (text, (a, b)) in expected.iter().zip(&found).enumerate() {
             for (layer, (a, b)) in a.iter().zip(b).enumerate() {
                 let cosine = cosine(a, b);
