@@ -17,7 +17,7 @@ pub struct Args {
     /// Say what this GGUF needs of the GPU's memory and how many of its layers fit
     #[arg(long, value_name = "MODEL")]
     plan: Option<PathBuf>,
-    /// Tokens computed at once [default: 1024; 512 if a GPU takes part]
+    /// Tokens computed at once [default: 512, as wherever a GPU takes part]
     #[arg(long)]
     batch_tokens: Option<usize>,
     /// Print JSON
