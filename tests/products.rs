@@ -52,6 +52,7 @@ fn rounded(activations: Activations, row: &[f32]) -> Vec<f64> {
     let (part, max) = match activations {
         Activations::Float => return row.iter().map(|&x| f64::from(x)).collect(),
         Activations::Pairs => return row.iter().map(|&x| bf16::from_f32(x).to_f64()).collect(),
+        Activations::Winograd => return in_numbers_of_winograd(row),
         Activations::Bytes => (32, 127.0),
         Activations::Wide { largest } => (32, f64::from(largest)),
         Activations::Levels { .. } => (256, 127.0),
@@ -64,8 +65,26 @@ fn rounded(activations: Activations, row: &[f32]) -> Vec<f64> {
 fn taken(format: Format, activations: Activations, row: &[f32]) -> Vec<f64> {
     match (format, activations) {
         (Format::BF16, Activations::Wide { largest }) => in_whole_numbers(row, 32, largest.into()),
+        (Format::BF16, Activations::Winograd) => in_numbers_of_winograd(row),
         _ => row.iter().map(|&w| f64::from(w)).collect(),
     }
+}
+
+/// The step of whole numbers of Winograd's products: the largest is 16,383 of them at most, the
+/// Euclidean norm of the block 46,300.
+fn step_of_winograd(block: &[f32]) -> f64 {
+    let largest = block.iter().fold(0f32, |m, x| m.max(x.abs()));
+    let norm = block.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    (f64::from(largest) / 16_383.0).max(norm / 46_300.0)
+}
+
+fn in_numbers_of_winograd(row: &[f32]) -> Vec<f64> {
+    let round = |block: &[f32]| -> Vec<f64> {
+        let step = step_of_winograd(block);
+        let worth = |&x: &f32| (f64::from(x) / step).round_ties_even() * step;
+        block.iter().map(|x| if step == 0.0 { 0.0 } else { worth(x) }).collect()
+    };
+    row.chunks(256).flat_map(round).collect()
 }
 
 /// Multiples of a step, `max` of which are the largest magnitude of each `part`.
@@ -311,6 +330,36 @@ fn wide_panels_hold_the_weights() {
     }
 }
 
+/// The largest sums that there can be, of every sign: partial ones wrap around, all together do not.
+#[test]
+fn sums_of_winograd_fit() {
+    const N_IN: usize = 512;
+    let one_large = |k: usize| if k % 256 == 3 { 1.0 } else { 0.0 };
+    let growing = |k: usize| (k % 256) as f32 / 255.0;
+    let alike = |_: usize| 1.0;
+    let shapes: [&dyn Fn(usize) -> f32; 3] = [&one_large, &growing, &alike];
+    for machine in Machine::available().into_iter().filter(|machine| machine.has_winograd()) {
+        for (i, shape) in shapes.iter().enumerate() {
+            let row: Vec<f32> = (0..N_IN).map(|k| bf16::from_f32(shape(k)).to_f32()).collect();
+            let signs = [1.0f32, -1.0];
+            let bytes: Vec<u8> = signs
+                .iter()
+                .flat_map(|sign| row.iter().map(move |x| bf16::from_f32(sign * x)))
+                .flat_map(bf16::to_le_bytes)
+                .collect();
+            let x: Vec<f32> =
+                (0..4).flat_map(|t| row.iter().map(move |x| signs[t % 2] * x * 1e4)).collect();
+            let y = product(machine, Format::BF16, &bytes, &x, N_IN);
+            let square: f64 = row.iter().map(|&x| f64::from(x).powi(2)).sum();
+            for (at, &sum) in y.iter().enumerate() {
+                let exact = f64::from(signs[at / 2 % 2] * signs[at % 2]) * square * 1e4;
+                let error = (f64::from(sum) / exact - 1.0).abs();
+                assert!(error < 2e-4, "{machine}, shape {i}: {at} is {sum}, should be {exact}");
+            }
+        }
+    }
+}
+
 /// How far whole numbers may take BF16, and products of it, from what weights and activations are.
 #[test]
 fn bf16_keeps_near_to_exact_products() {
@@ -338,6 +387,13 @@ fn bf16_keeps_near_to_exact_products() {
                     Activations::Wide { .. } => {
                         let off = |(w, a): (&[f32], &[f32])| most(w) * size(a) + most(a) * size(w);
                         w.chunks(32).zip(a.chunks(32)).map(off).sum::<f64>() / 16380.0
+                    }
+                    Activations::Winograd => {
+                        let off = |(w, a): (&[f32], &[f32])| {
+                            let (w_step, a_step) = (step_of_winograd(w), step_of_winograd(a));
+                            w_step * size(a) + a_step * size(w)
+                        };
+                        w.chunks(256).zip(a.chunks(256)).map(off).sum::<f64>() / 1.99
                     }
                     _ => terms / 256.0,
                 };

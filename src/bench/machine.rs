@@ -17,6 +17,9 @@ pub struct Ceilings {
     pub int16_per_s: f64,
     /// Multiply-adds of BF16; null on a processor without them.
     pub bf16_per_s: Option<f64>,
+    /// Multiply-adds of 16-bit numbers by Winograd's inner product, which is two of them for each
+    /// product: what bf16 uses where that is faster; null elsewhere.
+    pub winograd_per_s: Option<f64>,
     /// Multiply-adds of f32.
     pub f32_per_s: f64,
     /// Bytes read from memory.
@@ -46,6 +49,7 @@ pub(super) fn ceilings(n_threads: usize) -> Option<Ceilings> {
         int8_per_s: rate(Arithmetic::Int8),
         int16_per_s: rate(Arithmetic::Int16),
         bf16_per_s: machine.has_pairs().then(|| rate(Arithmetic::BF16)),
+        winograd_per_s: machine.has_winograd().then(|| rate(Arithmetic::Winograd)),
         f32_per_s: rate(Arithmetic::Float),
         read_bytes_per_s: all_threads(n_threads, || best(read)),
     })
@@ -58,6 +62,7 @@ impl Ceilings {
             Arithmetic::Int8 => self.int8_per_s,
             Arithmetic::Int16 => self.int16_per_s,
             Arithmetic::BF16 => self.bf16_per_s.unwrap_or(0.0),
+            Arithmetic::Winograd => self.winograd_per_s.unwrap_or(0.0),
             Arithmetic::Float => self.f32_per_s,
         }
     }

@@ -35,6 +35,7 @@ enum ArithmeticName {
     Int8,
     Int16,
     BF16,
+    Winograd,
     Float,
 }
 

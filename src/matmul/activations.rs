@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Machine;
-use crate::simd::tiles::{Tokens, SUPERBLOCK, WIDE_BLOCK};
+use crate::simd::tiles::{Tokens, SUPERBLOCK, WIDE_BLOCK, WINOGRAD_BLOCK};
 
 /// Rows begin at multiples of this many bytes.
 const ALIGN: usize = 64;
@@ -21,6 +21,9 @@ pub enum Activations {
         /// Magnitude of the largest value of each block.
         largest: i16,
     },
+    /// `[n / 4][4] i16 | scales [n / 256] f32 | corrections [n / 256] i32`, zeros after the last value
+    /// of four that are not whole; see [`Tokens`].
+    Winograd,
     /// `[n] i8 | scales [n / 32] f32 | offsets [n / 32] i32`: the largest magnitude of each 32 is
     /// 127, an offset what is taken from their products with weights that are not signed.
     Bytes,
@@ -42,6 +45,10 @@ impl Activations {
             Self::Wide { .. } => {
                 let n_blocks = n.div_ceil(WIDE_BLOCK);
                 (n_blocks * (2 * WIDE_BLOCK + 4)).next_multiple_of(ALIGN)
+            }
+            Self::Winograd => {
+                let numbers = 2 * n.next_multiple_of(4);
+                (numbers + n.div_ceil(WINOGRAD_BLOCK) * 8).next_multiple_of(ALIGN)
             }
             Self::Levels { block } => {
                 (n + n / SUPERBLOCK * 4 + n / block * 2).next_multiple_of(ALIGN)
@@ -90,6 +97,26 @@ impl Activations {
                     };
                 }
             }
+            Self::Winograd => {
+                let (quants, rest) = out.split_at_mut(2 * n.next_multiple_of(4));
+                let n_blocks = n.div_ceil(WINOGRAD_BLOCK);
+                let (scales, rest) = rest.split_at_mut(4 * n_blocks);
+                let quants: &mut [i16] = bytemuck::cast_slice_mut(quants);
+                let scales: &mut [f32] = bytemuck::cast_slice_mut(scales);
+                let corrections: &mut [i32] = bytemuck::cast_slice_mut(&mut rest[..4 * n_blocks]);
+                let parts = row.chunks(WINOGRAD_BLOCK).zip(quants.chunks_mut(WINOGRAD_BLOCK));
+                for ((row, quants), sums) in parts.zip(scales.iter_mut().zip(corrections)) {
+                    (*sums.0, *sums.1) = if row.len() == WINOGRAD_BLOCK {
+                        machine.round_winograd(row, quants)
+                    } else {
+                        let (mut whole, mut numbers) = ([0.0; WINOGRAD_BLOCK], [0; WINOGRAD_BLOCK]);
+                        whole[..row.len()].copy_from_slice(row);
+                        let sums = machine.round_winograd(&whole, &mut numbers);
+                        quants.copy_from_slice(&numbers[..quants.len()]);
+                        sums
+                    };
+                }
+            }
             Self::Levels { block } => {
                 assert!(n.is_multiple_of(SUPERBLOCK), "{n} activations");
                 let (quants, rest) = out.split_at_mut(n);
@@ -116,6 +143,11 @@ impl Activations {
             Self::Wide { .. } => {
                 let scales = 2 * n.next_multiple_of(WIDE_BLOCK);
                 (2 * cols.start, scales + cols.start / WIDE_BLOCK * 4, 0)
+            }
+            Self::Winograd => {
+                let (start, n_blocks) = (cols.start / WINOGRAD_BLOCK, n.div_ceil(WINOGRAD_BLOCK));
+                let scales = 2 * n.next_multiple_of(4) + 4 * start;
+                (2 * cols.start, scales, scales + 4 * n_blocks)
             }
             Self::Bytes => {
                 let scales = n + cols.start / WIDE_BLOCK * 4;

@@ -6,7 +6,8 @@ use super::decode::{bits, center, half, superblock};
 use super::panels::Panels;
 use super::{Activations, Format, Machine, Matrix, PANEL_ROWS};
 use crate::simd::tiles::{
-    BlockPanels, LevelsPanels, LevelsShape, PlanesPanels, SUPERBLOCK, WIDE_BLOCK,
+    BlockPanels, LevelsPanels, LevelsShape, PlanesPanels, WinogradPanels, SUPERBLOCK, WIDE_BLOCK,
+    WINOGRAD_BLOCK,
 };
 
 /// Memory for panels, to be used again for the next.
@@ -18,6 +19,7 @@ pub struct Scratch {
     mins: Vec<i16>,
     d: Vec<f32>,
     d_min: Vec<f32>,
+    corrections: Vec<i32>,
     bytes: Vec<u8>,
     wide: Vec<i16>,
     pairs: Vec<u16>,
@@ -66,6 +68,7 @@ pub(super) fn fill<'a>(
             let Scratch { wide, d, .. } = scratch;
             Panels::Wide(q8_0(machine, &panels, wide, d, Machine::unpack_wide))
         }
+        Activations::Winograd => Panels::Winograd(winograd(machine, &panels, n_cols, scratch)),
         Activations::Pairs => Panels::Pairs(pairs(machine, &panels, n_cols, scratch)),
         _ => Panels::Float(floats(machine, format, &panels, n_cols, scratch)),
     }
@@ -225,6 +228,41 @@ fn scaled<'a>(
         }
     }
     BlockPanels { weights, d }
+}
+
+/// Whole numbers with a scale for each 256 from bf16; columns of zeros fill the last step.
+fn winograd<'a>(
+    machine: Machine,
+    panels: &[Rows<'_>],
+    n_cols: usize,
+    scratch: &'a mut Scratch,
+) -> WinogradPanels<'a> {
+    const BYTES: usize = 2 * WINOGRAD_BLOCK;
+    let n_blocks = n_cols.div_ceil(WINOGRAD_BLOCK);
+    let panel = n_cols.next_multiple_of(4) * PANEL_ROWS;
+    let weights = aligned(&mut scratch.wide, panels.len() * panel);
+    let d = aligned(&mut scratch.d, panels.len() * n_blocks * PANEL_ROWS);
+    let corrections = aligned(&mut scratch.corrections, d.len());
+    let mut sums = d.chunks_exact_mut(PANEL_ROWS).zip(corrections.chunks_exact_mut(PANEL_ROWS));
+    for (rows, weights) in panels.iter().zip(weights.chunks_exact_mut(panel)) {
+        let blocks = weights.chunks_mut(PANEL_ROWS * WINOGRAD_BLOCK).enumerate();
+        for ((block, weights), (d, corrections)) in blocks.zip(sums.by_ref()) {
+            let rows = rows.map(|row| &row[block * BYTES..row.len().min((block + 1) * BYTES)]);
+            if rows[0].len() == BYTES {
+                machine.unpack_winograd(rows, weights, d, corrections);
+            } else {
+                let mut whole = [[0; BYTES]; PANEL_ROWS];
+                for (whole, row) in whole.iter_mut().zip(rows) {
+                    whole[..row.len()].copy_from_slice(row);
+                }
+                let rows = whole.each_ref().map(|row| &row[..]);
+                let mut numbers = [0; PANEL_ROWS * WINOGRAD_BLOCK];
+                machine.unpack_winograd(rows, &mut numbers, d, corrections);
+                weights.copy_from_slice(&numbers[..weights.len()]);
+            }
+        }
+    }
+    WinogradPanels { weights, d, corrections }
 }
 
 /// Block by block of each panel: the blocks of its sixteen rows.

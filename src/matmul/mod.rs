@@ -7,9 +7,11 @@
 //! - K-quants: to eight bits with a scale for each 256, as ggml does.
 //! - Q8_0: to eight bits with a scale for each 32, as ggml does, where products of bytes are faster;
 //!   else to sixteen bits.
-//! - BF16: to BF16, as ggml does, where there are products of it. Else, where whole numbers are
-//!   faster than f32, activations and weights become such of 14 bits with a scale for each 32:
-//!   nearer to what the activations were than BF16 is. Else not at all.
+//! - BF16: to BF16, as ggml does, where there are products of it. Where whole numbers are faster,
+//!   activations and weights become such: of up to 15 bits with a scale for each 256 where
+//!   Winograd's products are, and where there are no products of BF16, of 14 bits with a scale for
+//!   each 32 if that is faster than f32. Both are nearer to what the activations were than BF16 is.
+//!   Else not at all.
 //! - F32 and F16: not at all.
 //!
 //! Uses `simd` only. Other processors than those of [`Machine`] have none; there ggml's own products
@@ -83,6 +85,7 @@ impl Format {
         match self {
             Self::Q8_0 if machine.has_bytes() => Activations::Bytes,
             Self::Q8_0 => Activations::Wide { largest: i16::MAX },
+            Self::BF16 if machine.has_winograd() => Activations::Winograd,
             Self::BF16 if machine.has_pairs() => Activations::Pairs,
             Self::BF16 if machine.has_wide() => Activations::Wide { largest: SCALED_LARGEST },
             _ => Activations::Float,
@@ -94,6 +97,7 @@ impl Format {
         match self.activations(machine) {
             Activations::Float => Arithmetic::Float,
             Activations::Pairs => Arithmetic::BF16,
+            Activations::Winograd => Arithmetic::Winograd,
             Activations::Wide { .. } => Arithmetic::Int16,
             Activations::Bytes | Activations::Levels { .. } => Arithmetic::Int8,
         }

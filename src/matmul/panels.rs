@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::fill::fill;
 use super::{Activations, Columns, Machine, Matrix, Part, Scratch, PANEL_ROWS};
 use crate::simd::tiles::{
-    BlockPanels, LevelsPanels, LevelsShape, PlanesPanels, Tokens, SUPERBLOCK, WIDE_BLOCK,
+    BlockPanels, LevelsPanels, LevelsShape, PlanesPanels, Tokens, WinogradPanels, SUPERBLOCK,
+    WIDE_BLOCK,
 };
 use crate::simd::Ahead;
 
@@ -57,7 +58,7 @@ pub(super) fn multiply(
 fn weight_bytes(activations: Activations) -> usize {
     match activations {
         Activations::Float => 4,
-        Activations::Wide { .. } | Activations::Pairs => 2,
+        Activations::Wide { .. } | Activations::Pairs | Activations::Winograd => 2,
         Activations::Bytes | Activations::Levels { .. } => 1,
     }
 }
@@ -69,6 +70,7 @@ pub(super) enum Panels<'a> {
     Bytes(BlockPanels<'a, u8>),
     Wide(BlockPanels<'a, i16>),
     Pairs(&'a [u16]),
+    Winograd(WinogradPanels<'a>),
     Float(&'a [f32]),
 }
 
@@ -90,6 +92,7 @@ impl Panels<'_> {
             Self::Bytes(panels) => machine.bytes(panels, tokens, n / WIDE_BLOCK, out),
             Self::Wide(panels) => machine.wide(panels, tokens, n.div_ceil(WIDE_BLOCK), out),
             Self::Pairs(panels) => machine.pairs(panels, tokens, n.div_ceil(2), ahead, out),
+            Self::Winograd(panels) => machine.winograd(panels, tokens, n.div_ceil(4), ahead, out),
             Self::Float(panels) => machine.floats(panels, tokens, n, ahead, out),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Arithmetic, BlockPanels, Columns, LevelBits, LevelsPanels, LevelsShape, PlanesPanels,
-    TileMachine, Tokens, PANEL_ROWS,
+    TileMachine, Tokens, WinogradPanels, PANEL_ROWS,
 };
 use crate::simd::Ahead;
 
@@ -32,6 +32,10 @@ impl Set {
     }
 
     pub(super) fn has_pairs(self) -> bool {
+        match self {}
+    }
+
+    pub(super) fn has_winograd(self) -> bool {
         match self {}
     }
 
@@ -65,12 +69,14 @@ absent! {
     bytes(BlockPanels<u8>, Tokens, usize, Columns);
     wide(BlockPanels<i16>, Tokens, usize, Columns);
     pairs(&[u16], Tokens, usize, &Ahead, Columns);
+    winograd(WinogradPanels, Tokens, usize, &Ahead, Columns);
     floats(&[f32], Tokens, usize, &Ahead, Columns);
     unpack_levels(LevelBits, [&[u8]; PANEL_ROWS], [&[u8]; PANEL_ROWS], &mut [u8]);
     unpack_wide([&[u8]; PANEL_ROWS], &mut [i16]);
     unpack_bytes([&[u8]; PANEL_ROWS], &mut [u8]);
     unpack_scaled([&[u8]; PANEL_ROWS], i16, &mut [i16], &mut [f32]);
     unpack_pairs([&[u8]; PANEL_ROWS], &mut [u16]);
+    unpack_winograd([&[u8]; PANEL_ROWS], &mut [i16], &mut [f32], &mut [i32]);
     unpack_f32([&[u8]; PANEL_ROWS], &mut [f32]);
     unpack_f16([&[u8]; PANEL_ROWS], &mut [f32]);
     halves(&[u16; PANEL_ROWS]) -> [f32; PANEL_ROWS];
@@ -78,5 +84,6 @@ absent! {
     round_bytes(&[f32], &mut [i8]) -> (f32, i32);
     round_wide(&[f32], i16, &mut [i16]) -> f32;
     round_pairs(&[f32], &mut [u16]);
+    round_winograd(&[f32], &mut [i16]) -> (f32, i32);
     multiply_adds(Arithmetic, usize) -> u64;
 }

@@ -1,7 +1,7 @@
 //! What instructions of a [`Dot`] do, written down lane by lane, and the kernels with it held against
 //! plain sums: few machines have all the instructions.
 
-use super::dot::{Dot, DotPairs};
+use super::dot::{Dot, DotPairs, DotWinograd};
 
 /// A register of `LANES` rows, whose weights in bytes are signed or not.
 #[derive(Clone, Copy)]
@@ -118,6 +118,32 @@ impl<const LANES: usize, const SIGNED: bool> DotPairs for Emulated<LANES, SIGNED
     }
 }
 
+impl<const LANES: usize, const SIGNED: bool> DotWinograd for Emulated<LANES, SIGNED> {
+    unsafe fn wides(from: *const u8) -> [i32; LANES] {
+        // SAFETY: by the contract.
+        [i32::from_le_bytes(unsafe { from.cast::<[u8; 4]>().read() }); LANES]
+    }
+
+    fn add_wide(a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
+        zip(a, b, |a, b| {
+            let ([a0, a1], [b0, b1]) = (shorts(a), shorts(b));
+            i32::from((a0 + b0) as i16) & 0xffff | (a1 + b1) << 16
+        })
+    }
+
+    fn add_ints(a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
+        zip(a, b, i32::wrapping_add)
+    }
+
+    fn multiply_wide(sum: [i32; LANES], a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
+        let products = zip(a, b, |a, b| {
+            let ([a0, a1], [b0, b1]) = (shorts(a), shorts(b));
+            (a0 * b0).wrapping_add(a1 * b1)
+        });
+        zip(sum, products, i32::wrapping_add)
+    }
+}
+
 /// `sum` and the products of weights, with a sign or not, and activations, which have one.
 pub(super) fn four_bytes<const SIGNED: bool>(sum: i32, w: [u8; 4], a: [u8; 4]) -> i32 {
     let weight = |w: u8| if SIGNED { i32::from(w as i8) } else { i32::from(w) };
@@ -146,10 +172,12 @@ pub(super) mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::Emulated;
-    use crate::simd::tiles::products::{run, Bytes, Floats, Levels, Pairs, Wide};
+    use crate::simd::tiles::products::{
+        run, run_winograd, Bytes, Floats, Levels, Pairs, Wide, Winograd,
+    };
     use crate::simd::tiles::{
-        BlockPanels, Columns, LevelsPanels, LevelsShape, Tokens, PANEL_ROWS, SUPERBLOCK,
-        TILE_TOKENS, WIDE_BLOCK,
+        BlockPanels, Columns, LevelsPanels, LevelsShape, Tokens, WinogradPanels, PANEL_ROWS,
+        SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK, WINOGRAD_BLOCK, WINOGRAD_LARGEST, WINOGRAD_NORM,
     };
     use crate::simd::Ahead;
 
@@ -434,6 +462,86 @@ pub(super) mod tests {
             for sums in all_sums!(out => Pairs::new(&panels, rows.tokens(), n / 2, &ahead, out)) {
                 assert_near(&plain, &sums, &format!("{n}"));
             }
+        }
+    }
+
+    /// Numbers in blocks as large as they may be.
+    fn winograd_numbers(n_rows: usize, n: usize, rng: &mut ChaCha8Rng) -> Vec<i16> {
+        let row = |i: usize| {
+            let mut row: Vec<i16> = Vec::new();
+            for start in (0..n).step_by(WINOGRAD_BLOCK) {
+                let len = WINOGRAD_BLOCK.min(n - start);
+                let largest = f64::from(WINOGRAD_NORM) / (len as f64).sqrt();
+                let largest = (largest as i16).min(WINOGRAD_LARGEST);
+                // The largest sums that there can be, of either sign.
+                row.extend((0..len).map(|_| match i {
+                    0 => largest,
+                    1 => -largest,
+                    _ => rng.random_range(-largest..=largest),
+                }));
+            }
+            row
+        };
+        (0..n_rows).flat_map(row).collect()
+    }
+
+    #[test]
+    fn rows_by_winograd_are_the_plain_sums() {
+        let mut rng = ChaCha8Rng::seed_from_u64(22);
+        for n in [4usize, 8, 252, 256, 260, 700] {
+            let n_blocks = n.div_ceil(WINOGRAD_BLOCK);
+            let weights = winograd_numbers(N_PANELS * PANEL_ROWS, n, &mut rng);
+            let values = winograd_numbers(N_TOKENS, n, &mut rng);
+            let correction = |block: &[i16]| {
+                let products = block.chunks_exact(2).map(|p| i32::from(p[0]) * i32::from(p[1]));
+                products.fold(0, i32::wrapping_sub)
+            };
+            let d = floats(N_PANELS * n_blocks * PANEL_ROWS, &mut rng);
+            let scales = floats(N_TOKENS * n_blocks, &mut rng);
+            // Where things lie, from the shapes that are documented.
+            let mut panels = vec![0i16; weights.len()];
+            let mut corrections = vec![0i32; d.len()];
+            for (row, numbers) in weights.chunks_exact(n).enumerate() {
+                let (panel, row) = (row / PANEL_ROWS, row % PANEL_ROWS);
+                for (k, &number) in numbers.iter().enumerate() {
+                    let step = (panel * n / 4 + k / 4) * 2 + k % 2;
+                    panels[(step * PANEL_ROWS + row) * 2 + k % 4 / 2] = number;
+                }
+                for (block, numbers) in numbers.chunks(WINOGRAD_BLOCK).enumerate() {
+                    let at = (panel * n_blocks + block) * PANEL_ROWS + row;
+                    corrections[at] = correction(numbers);
+                }
+            }
+            let numbers: Vec<i16> =
+                values.chunks_exact(4).flat_map(|a| [a[1], a[3], a[0], a[2]]).collect();
+            let sums: Vec<i32> = values
+                .chunks_exact(n)
+                .flat_map(|row| row.chunks(WINOGRAD_BLOCK).map(correction))
+                .collect();
+            let rows =
+                Rows::new(N_TOKENS, cast_slice(&numbers), cast_slice(&scales), cast_slice(&sums));
+            let weight = |panel: usize, row: usize, k: usize| {
+                let d = d[(panel * n_blocks + k / WINOGRAD_BLOCK) * PANEL_ROWS + row];
+                f64::from(d) * f64::from(weights[(panel * PANEL_ROWS + row) * n + k])
+            };
+            let value = |token: usize, k: usize| {
+                let scale = scales[token * n_blocks + k / WINOGRAD_BLOCK];
+                f64::from(scale) * f64::from(values[token * n + k])
+            };
+            let plain = plain_sums(n, weight, value);
+            let panels = WinogradPanels { weights: &panels, d: &d, corrections: &corrections };
+            let ahead = Ahead::new(cast_slice(&d), 64, 64);
+            let mut all = vec![f32::NAN; N_TOKENS * N_ROWS];
+            for add in [false, true] {
+                let mut columns = Columns::all(&mut all, N_ROWS);
+                let mut out = columns.part(0..N_ROWS, add);
+                let work = Winograd::new(panels, rows.tokens(), n / 4, &ahead, &out);
+                // SAFETY: emulated registers need no features; the lengths were checked.
+                unsafe { run_winograd::<Emulated<16, false>, 2>(&work, &mut out) };
+            }
+            // Added to themselves.
+            all.iter_mut().for_each(|sum| *sum /= 2.0);
+            assert_near(&plain, &all, &format!("{n}"));
         }
     }
 

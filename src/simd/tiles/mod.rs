@@ -2,7 +2,7 @@
 //! a time, or sixteen where a processor multiplies whole tiles.
 //!
 //! A panel is a copy of sixteen rows in the order in which the registers want them; it is made once
-//! and meets every token of a chunk, so that the work of making it is spread over them. Six kinds
+//! and meets every token of a chunk, so that the work of making it is spread over them. Seven kinds
 //! of panels serve all tensor types; which one a type takes depends on the processor:
 //!
 //! ```text
@@ -11,11 +11,17 @@
 //! bytes   u8   [block][step of 4 k][16 rows][4 k]      Q8_0: weights + offset x i8 activations
 //! wide    i16       [step of 2 k][16 rows][2 k]        Q8_0, bf16: i16 weights x i16 activations
 //! pairs   bf16      [step of 2 k][16 rows][2 k]        bf16: bf16 activations
+//! winograd  i16     [step of 4 k][even, odd][16 rows][2 k]  bf16: (i16 + i16) x (i16 + i16)
 //! float   f32       [k][16 rows]                       f32, f16, bf16: f32 activations
 //! ```
 //!
+//! Winograd's inner product ("A New Algorithm for Inner Product", IEEE Transactions on Computers,
+//! 1968) needs half the multiplications: `w0 a0 + w1 a1` is `(w0 + a1) (w1 + a0) - w0 w1 - a0 a1`, of
+//! which the last two belong to a row and to a token alone. The additions are as many as the
+//! multiplications were, so it helps where they run beside them.
+//!
 //! Integer sums are exact: levels are so small that a few products fit into 16 bits
-//! ([`LevelsShape`]), and all others into 32 ([`WIDE_LIMIT`]).
+//! ([`LevelsShape`]), and all others into 32 ([`WIDE_LIMIT`], [`WINOGRAD_NORM`]).
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod absent;
@@ -69,6 +75,22 @@ pub const WIDE_BLOCK: usize = 32;
 /// products of a block fit into 32 bits.
 pub const WIDE_LIMIT: i32 = i32::MAX / WIDE_BLOCK as i32;
 
+/// Weights and activations under one scale of Winograd's products.
+pub const WINOGRAD_BLOCK: usize = 256;
+
+/// Largest magnitude there: the sum of two fits into 16 bits.
+pub const WINOGRAD_LARGEST: i16 = i16::MAX / 2;
+
+/// Largest Euclidean norm of a block before it is rounded, which adds at most half a step for each
+/// value: that of weights times that of activations bounds their products' sum, which fits into 32
+/// bits. Parts of it may wrap around.
+pub const WINOGRAD_NORM: f32 = 46_300.0;
+
+const _: () = {
+    let rounded = WINOGRAD_NORM as i64 + (WINOGRAD_BLOCK.isqrt() / 2) as i64;
+    assert!(rounded * rounded <= i32::MAX as i64);
+};
+
 /// What a product multiplies and adds with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
@@ -79,6 +101,8 @@ pub enum Arithmetic {
     Int16,
     /// Products of BF16 added up in f32.
     BF16,
+    /// 16 bits by Winograd's inner product: BF16 where additions run beside multiplications.
+    Winograd,
     /// f32: itself, F16, and BF16 elsewhere.
     Float,
 }
@@ -182,6 +206,17 @@ pub struct BlockPanels<'a, T> {
     pub d: &'a [f32],
 }
 
+/// Panels of weights for Winograd's products, one after the other: weight = `d number`.
+#[derive(Debug, Clone, Copy)]
+pub struct WinogradPanels<'a> {
+    /// `[panel][step of 4 k][even, odd][16][2]`
+    pub weights: &'a [i16],
+    /// `[panel][k / 256][16]`
+    pub d: &'a [f32],
+    /// `[panel][k / 256][16]`, minus the sum of even numbers times the odd ones behind them.
+    pub corrections: &'a [i32],
+}
+
 /// A processor with AVX2, FMA and F16C, or with NEON's products of bytes, and what it has beyond. A
 /// value of this type is the proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,6 +258,11 @@ impl TileMachine {
     /// Whether there are products of BF16.
     pub fn has_pairs(self) -> bool {
         self.0.has_pairs()
+    }
+
+    /// Whether there are Winograd's products, which are faster than those of BF16.
+    pub fn has_winograd(self) -> bool {
+        self.0.has_winograd()
     }
 
     /// Whether products of wide panels are faster than those of floats.

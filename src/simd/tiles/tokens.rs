@@ -11,10 +11,12 @@ use super::TILE_TOKENS;
 /// | bytes | i8 `[k]`, -127 to 127 | f32 `[k / 32]` | i32 `[k / 32]`: see below |
 /// | wide | i16 `[k]` | f32 `[k / 32]` | |
 /// | pairs | bf16 `[k]` | | |
+/// | winograd | i16 `[k / 4][4]`, of four the second, fourth, first and third | f32 `[k / 256]` | i32 `[k / 256]`: see below |
 /// | float | f32 `[k]` | | |
 ///
 /// Planes want what levels do. The sums of bytes are what
 /// [the offset](super::TileMachine::byte_offset) comes to: minus it, times the sum of the numbers.
+/// Those of Winograd's are minus the sum of even numbers times the odd ones behind them.
 #[derive(Debug, Clone, Copy)]
 pub struct Tokens<'a> {
     /// All rows.

@@ -17,7 +17,7 @@ impl TileMachine {
             match (self.0, arithmetic) {
                 (_, Arithmetic::Int8) => int8(n),
                 (_, Arithmetic::Int16) => int16(n),
-                (Set::Dot, Arithmetic::BF16) => return 0,
+                (Set::Dot, Arithmetic::BF16) | (_, Arithmetic::Winograd) => return 0,
                 (Set::Bf16, Arithmetic::BF16) => bf16(n),
                 (_, Arithmetic::Float) => float(n),
             }

@@ -7,8 +7,8 @@ mod unpack;
 
 use std::arch::is_aarch64_feature_detected;
 
-use super::products::{run, Bytes, Pairs, Work};
-use super::{Columns, PlanesPanels, Tokens, TILE_TOKENS};
+use super::products::{run, Bytes, Pairs, Winograd, Work};
+use super::{Columns, PlanesPanels, TileMachine, Tokens, PANEL_ROWS, TILE_TOKENS};
 use registers::Quad;
 
 /// Which instructions the products use.
@@ -50,6 +50,10 @@ impl Set {
         self >= Self::Bf16
     }
 
+    pub(super) fn has_winograd(self) -> bool {
+        false
+    }
+
     /// As many products of 16-bit numbers are made at a time as of f32.
     pub(super) fn has_wide(self) -> bool {
         false
@@ -83,11 +87,35 @@ impl Set {
         self.run(work, out);
     }
 
+    /// There are no such products.
+    pub(super) fn run_winograd(self, _: &Winograd<'_>, _: &mut Columns<'_>) {
+        unreachable!("Winograd's products on {}", self.name())
+    }
+
     /// Does `work` that needs products of BF16. Panics where there are none.
     pub(super) fn run_pairs(self, work: &Pairs<'_>, out: &mut Columns<'_>) {
         assert!(self.has_pairs(), "products of BF16 on {}", self.name());
         // SAFETY: asserted.
         unsafe { bf16(work, out) }
+    }
+}
+
+/// There are no Winograd's products.
+impl TileMachine {
+    /// Not on this processor.
+    pub fn unpack_winograd(
+        self,
+        _: [&[u8]; PANEL_ROWS],
+        _: &mut [i16],
+        _: &mut [f32],
+        _: &mut [i32],
+    ) {
+        unreachable!("Winograd's products on {self}")
+    }
+
+    /// Not on this processor.
+    pub fn round_winograd(self, _: &[f32], _: &mut [i16]) -> (f32, i32) {
+        unreachable!("Winograd's products on {self}")
     }
 }
 

@@ -20,11 +20,12 @@ impl TileMachine {
                 (Set::Avx2 | Set::AvxVnni, Arithmetic::Float) => float(n),
                 (Set::Amx, Arithmetic::Int8) => amx::int8(n),
                 (Set::Amx, Arithmetic::BF16) => amx::bf16(n),
-                (Set::Avx512Bf16, Arithmetic::BF16) => bf16(n),
-                (_, Arithmetic::BF16) => return 0,
-                (Set::Avx512Vnni | Set::Avx512Bf16, Arithmetic::Int8) => int8_512(n),
-                (Set::Avx512Vnni | Set::Avx512Bf16 | Set::Amx, Arithmetic::Int16) => int16_512(n),
-                (Set::Avx512Vnni | Set::Avx512Bf16 | Set::Amx, Arithmetic::Float) => float_512(n),
+                (Set::Avx512Bf16 | Set::Avx512Winograd, Arithmetic::BF16) => bf16(n),
+                (Set::Avx512Winograd, Arithmetic::Winograd) => winograd(n),
+                (_, Arithmetic::BF16 | Arithmetic::Winograd) => return 0,
+                (_, Arithmetic::Int8) => int8_512(n),
+                (_, Arithmetic::Int16) => int16_512(n),
+                (_, Arithmetic::Float) => float_512(n),
             }
         };
         a_round * n as u64
@@ -119,6 +120,35 @@ fn bf16(n: usize) -> u64 {
         _mm512_castps_si512(zmm::dpbf16(_mm512_castsi512_ps(sum), a, b))
     });
     32 * SUMS_512 as u64
+}
+
+/// Two sums of 16 bits for each product of them, which stands for two.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn winograd(n: usize) -> u64 {
+    rounds!(
+        n,
+        SUMS_512,
+        zmm_reg,
+        _mm512_setzero_si512(),
+        |mut sum: __m512i, a: __m512i, b: __m512i| {
+            // SAFETY: the processor has the instructions, and they touch these registers only.
+            unsafe {
+                asm!(
+                    "vpaddw {x}, {a}, {b}",
+                    "vpaddw {y}, {b}, {a}",
+                    "vpdpwssd {sum}, {x}, {y}",
+                    sum = inout(zmm_reg) sum,
+                    a = in(zmm_reg) a,
+                    b = in(zmm_reg) b,
+                    x = out(zmm_reg) _,
+                    y = out(zmm_reg) _,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            sum
+        }
+    );
+    64 * SUMS_512 as u64
 }
 
 #[target_feature(enable = "avx512f")]

@@ -5,11 +5,12 @@ mod avx2;
 mod ceiling;
 mod round;
 mod unpack;
+mod winograd;
 mod ymm;
 mod zmm;
 
 use super::grid::{self, GridWork, Planes, TILE_STEPS};
-use super::products::{run, Bytes, Pairs, Work};
+use super::products::{run, run_winograd, Bytes, Pairs, Winograd, Work};
 use super::{Columns, PlanesPanels, Tokens, TILE_TOKENS};
 use ymm::{Ymm, YmmVnni};
 use zmm::Zmm;
@@ -25,7 +26,9 @@ pub(super) enum Set {
     Avx512Vnni,
     /// And products of BF16.
     Avx512Bf16,
-    /// And products of whole tiles.
+    /// And additions of whole numbers that run beside products.
+    Avx512Winograd,
+    /// And products of whole tiles, but without those additions.
     Amx,
 }
 
@@ -47,6 +50,7 @@ impl Set {
             (avx_vnni, Self::AvxVnni),
             (avx512, Self::Avx512Vnni),
             (bf16, Self::Avx512Bf16),
+            (bf16 && winograd::is_faster(), Self::Avx512Winograd),
             (amx, Self::Amx),
         ];
         sets.into_iter().filter_map(|(there, set)| there.then_some(set)).collect()
@@ -55,8 +59,8 @@ impl Set {
     /// `dpbusd` takes weights as unsigned bytes, tiles as either.
     pub(super) fn byte_offset(self) -> u8 {
         match self {
-            Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni | Self::Avx512Bf16 => 128,
             Self::Amx => 0,
+            _ => 128,
         }
     }
 
@@ -76,6 +80,10 @@ impl Set {
         self >= Self::Avx512Bf16
     }
 
+    pub(super) fn has_winograd(self) -> bool {
+        self == Self::Avx512Winograd
+    }
+
     pub(super) fn has_wide(self) -> bool {
         true
     }
@@ -86,6 +94,7 @@ impl Set {
             Self::AvxVnni => "avx-vnni",
             Self::Avx512Vnni => "avx512-vnni",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Avx512Winograd => "avx512-winograd",
             Self::Amx => "amx",
         }
     }
@@ -101,7 +110,9 @@ impl Set {
             match self {
                 Self::Avx2 => avx2(work, out),
                 Self::AvxVnni => avx_vnni(work, out),
-                Self::Avx512Vnni | Self::Avx512Bf16 | Self::Amx => avx512_vnni(work, out),
+                Self::Avx512Vnni | Self::Avx512Bf16 | Self::Avx512Winograd | Self::Amx => {
+                    avx512_vnni(work, out);
+                }
             }
         }
     }
@@ -114,8 +125,10 @@ impl Set {
     ) {
         match self {
             Self::Avx2 | Self::AvxVnni => self.run(work, out),
-            // SAFETY: the set says what the processor has.
-            Self::Avx512Vnni | Self::Avx512Bf16 | Self::Amx => unsafe { avx512(work, out) },
+            Self::Avx512Vnni | Self::Avx512Bf16 | Self::Avx512Winograd | Self::Amx => {
+                // SAFETY: the set says what the processor has.
+                unsafe { avx512(work, out) }
+            }
         }
     }
 
@@ -148,6 +161,13 @@ impl Set {
         }
     }
 
+    /// Does `work`. Panics where there are no such products.
+    pub(super) fn run_winograd(self, work: &Winograd<'_>, out: &mut Columns<'_>) {
+        assert!(self.has_winograd(), "Winograd's products on {}", self.name());
+        // SAFETY: asserted.
+        unsafe { avx512_winograd(work, out) }
+    }
+
     /// Does `work` that needs products of BF16. Panics where there are none.
     pub(super) fn run_pairs(self, work: &Pairs<'_>, out: &mut Columns<'_>) {
         assert!(self.has_pairs(), "products of BF16 on {}", self.name());
@@ -160,6 +180,18 @@ impl Set {
             }
         }
     }
+}
+
+/// Panels of Winograd's products at a time: their sums, and what these are made from, fit
+/// into 32 registers.
+const WINOGRAD_AT_ONCE: usize = 4;
+
+/// # Safety
+/// AVX-512 with BW and VNNI.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn avx512_winograd(work: &Winograd<'_>, out: &mut Columns<'_>) {
+    // SAFETY: by the contract.
+    unsafe { run_winograd::<Zmm, WINOGRAD_AT_ONCE>(work, out) }
 }
 
 /// # Safety

@@ -4,9 +4,9 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use crate::simd::tiles::dot::{memory, registers, Dot, DotPairs};
+use crate::simd::tiles::dot::{memory, registers, Dot, DotPairs, DotWinograd};
 
-/// AVX-512 with VNNI, and with BF16 for [`DotPairs`].
+/// AVX-512 with VNNI, with BF16 for [`DotPairs`] and with BW for [`DotWinograd`].
 #[derive(Clone, Copy)]
 pub(in crate::simd::tiles) struct Zmm;
 
@@ -51,6 +51,18 @@ impl DotPairs for Zmm {
         fn pairs<const STEP>(sum: __m512, w: __m512i, a: *const u8) -> __m512 {
             dpbf16(sum, w, broadcast::<STEP>(a))
         }
+    }
+}
+
+impl DotWinograd for Zmm {
+    memory! {
+        fn wides(from: *const u8) -> __m512i { broadcast::<0>(from) }
+    }
+
+    registers! {
+        fn add_wide(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi16(a, b) }
+        fn add_ints(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }
+        fn multiply_wide(sum: __m512i, a: __m512i, b: __m512i) -> __m512i { dpwssd(sum, a, b) }
     }
 }
 
