@@ -360,6 +360,34 @@ fn sums_of_winograd_fit() {
     }
 }
 
+/// Squares of such weights and activations are beyond f32, or nothing.
+#[test]
+fn numbers_of_winograd_are_near_whatever_the_magnitude() {
+    const N_IN: usize = 300;
+    let mut rng = ChaCha8Rng::seed_from_u64(23);
+    for machine in Machine::available().into_iter().filter(|machine| machine.has_winograd()) {
+        for magnitude in [1e-30f32, 1e-15, 1.0, 1e15, 1e30] {
+            let (bytes, _) = weights(Format::BF16, N_IN, 5, &mut rng);
+            let halves = bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32());
+            let halves: Vec<_> = halves.map(|w| bf16::from_f32(w * magnitude)).collect();
+            let bytes: Vec<u8> = halves.iter().flat_map(|w| w.to_le_bytes()).collect();
+            let x: Vec<f32> =
+                (0..4 * N_IN).map(|_| rng.random_range(-3.0..3.0f32) / magnitude).collect();
+            let y = product(machine, Format::BF16, &bytes, &x, N_IN);
+            for (at, &sum) in y.iter().enumerate() {
+                let (w, a) = (&halves[at % 5 * N_IN..][..N_IN], &x[at / 5 * N_IN..][..N_IN]);
+                let w: Vec<f32> = w.iter().map(|w| w.to_f32()).collect();
+                let sums = |w: &[f64], a: &[f64]| w.iter().zip(a).map(|(w, a)| w * a).sum::<f64>();
+                let expected = sums(&in_numbers_of_winograd(&w), &in_numbers_of_winograd(a));
+                assert!(
+                    (f64::from(sum) - expected).abs() < 1e-3,
+                    "{machine}, {magnitude:e}: sum {at} is {sum}, should be {expected}"
+                );
+            }
+        }
+    }
+}
+
 /// How far whole numbers may take BF16, and products of it, from what weights and activations are.
 #[test]
 fn bf16_keeps_near_to_exact_products() {
