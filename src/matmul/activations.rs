@@ -22,7 +22,7 @@ pub enum Activations {
         largest: i16,
     },
     /// `[n / 4][4] i16 | scales [n / 256] f32 | corrections [n / 256] i32`, zeros after the last value
-    /// of four that are not whole; see [`Tokens`].
+    /// of four that are not whole; of each four the second, fourth, first and third.
     Winograd,
     /// `[n] i8 | scales [n / 32] f32 | offsets [n / 32] i32`: the largest magnitude of each 32 is
     /// 127, an offset what is taken from their products with weights that are not signed.

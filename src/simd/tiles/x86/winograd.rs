@@ -38,10 +38,9 @@ impl TileMachine {
         }
     }
 
-    /// Rounds a block of activations to whole numbers, of which each four are in the order that
-    /// [`Tokens`](crate::simd::tiles::Tokens) says; returns the scale, NaN where a value is NaN or
-    /// infinite, and the correction. Panics unless both have 256, and where there are no such
-    /// products.
+    /// Rounds a block of activations to whole numbers, of each four the second, fourth, first and
+    /// third; returns the scale, NaN where a value is NaN or infinite, and the correction. Panics
+    /// unless both have 256, and where there are no such products.
     pub fn round_winograd(self, row: &[f32], quants: &mut [i16]) -> (f32, i32) {
         assert!(self.has_winograd(), "Winograd's products on {self}");
         assert!(row.len() == WINOGRAD_BLOCK && quants.len() == WINOGRAD_BLOCK);
