@@ -140,21 +140,6 @@ pub(super) trait DotPairs: Dot {
     unsafe fn pairs<const STEP: i32>(sum: Self::Float, w: Self::Int, a: Self::Four) -> Self::Float;
 }
 
-/// A register with what Winograd's products want. Whole numbers wrap around.
-pub(super) trait DotWinograd: Dot {
-    /// The four bytes at `from` in all lanes.
-    ///
-    /// # Safety
-    /// They can be read.
-    unsafe fn wides(from: *const u8) -> Self::Wide;
-    /// Sums of the numbers of 16 bits.
-    fn add_wide(a: Self::Wide, b: Self::Wide) -> Self::Wide;
-    /// `a + b`
-    fn add_ints(a: Self::Int, b: Self::Int) -> Self::Int;
-    /// `sum` and the two products of signed 16-bit numbers.
-    fn multiply_wide(sum: Self::Int, a: Self::Wide, b: Self::Wide) -> Self::Int;
-}
-
 /// One of the products of [`Dot`] and [`DotPairs`].
 pub(super) trait Product<D: Dot> {
     /// A register of sums.

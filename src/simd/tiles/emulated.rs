@@ -1,7 +1,8 @@
 //! What instructions of a [`Dot`] do, written down lane by lane, and the kernels with it held against
 //! plain sums: few machines have all the instructions.
 
-use super::dot::{Dot, DotPairs, DotWinograd};
+use super::dot::{Dot, DotPairs};
+use super::winograd::DotWinograd;
 
 /// A register of `LANES` rows, whose weights in bytes are signed or not.
 #[derive(Clone, Copy)]
@@ -172,9 +173,8 @@ pub(super) mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::Emulated;
-    use crate::simd::tiles::products::{
-        run, run_winograd, Bytes, Floats, Levels, Pairs, Wide, Winograd,
-    };
+    use crate::simd::tiles::products::{run, Bytes, Floats, Levels, Pairs, Wide};
+    use crate::simd::tiles::winograd::{run_winograd, Winograd};
     use crate::simd::tiles::{
         BlockPanels, Columns, LevelsPanels, LevelsShape, Tokens, WinogradPanels, PANEL_ROWS,
         SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK, WINOGRAD_BLOCK, WINOGRAD_LARGEST, WINOGRAD_NORM,

@@ -9,9 +9,9 @@
 // Loops run over the same index of several arrays of registers.
 #![allow(clippy::needless_range_loop)]
 
-use super::dot::{Bytes, Dot, DotWinograd, Product, Wide, STEP_BYTES};
+use super::dot::{Bytes, Dot, Product, Wide, STEP_BYTES};
 use super::tokens::{number, Token};
-use super::{PANEL_ROWS, SUPERBLOCK, TILE_TOKENS};
+use super::{PANEL_ROWS, SUPERBLOCK};
 use crate::simd::Ahead;
 
 /// Sums of registers of rows and a few tokens.
@@ -31,7 +31,7 @@ pub(super) struct Superblocks {
 }
 
 /// Bytes of a step of a panel.
-const PANEL_STEP: usize = PANEL_ROWS * STEP_BYTES;
+pub(super) const PANEL_STEP: usize = PANEL_ROWS * STEP_BYTES;
 
 /// Adds up `n` steps, and moves all pointers behind them.
 ///
@@ -268,71 +268,4 @@ pub(super) unsafe fn in_parts<
         }
     }
     total
-}
-
-/// Where a block of the rows of a register of Winograd's panels begins, and what belongs to it.
-#[derive(Clone, Copy)]
-pub(super) struct WinogradRows {
-    pub(super) weights: *const u8,
-    pub(super) d: *const f32,
-    pub(super) corrections: *const u8,
-}
-
-/// Bytes of a step of four columns: of a token, and of the even or the odd columns of a panel.
-const WINOGRAD_STEP: usize = 8;
-
-/// One block of `n` steps of Winograd's products, `[panel][token][16]`, added to `totals` if `ADD`.
-/// Steps of a panel lie 128 bytes apart, the even columns before the odd ones.
-///
-/// # Safety
-/// Panels and rows have so many steps, a scale and a correction; a register has the rows of a panel.
-/// `totals` can be written, and if `ADD` read.
-#[inline(always)]
-pub(super) unsafe fn winograd<D: DotWinograd, const R: usize, const ADD: bool>(
-    n: usize,
-    panels: [WinogradRows; R],
-    rows: &[Token; TILE_TOKENS],
-    totals: *mut f32,
-) {
-    let mut sums = [[D::ints(0); TILE_TOKENS]; R];
-    // SAFETY: by the contract.
-    unsafe {
-        for r in 0..R {
-            let correction = D::load_ints(panels[r].corrections);
-            for t in 0..TILE_TOKENS {
-                sums[r][t] = D::add_ints(correction, D::ints(number(rows[t].sums, 0)));
-            }
-        }
-        for step in 0..n {
-            let mut even = [D::load_wide(panels[0].weights.add(2 * PANEL_STEP * step)); R];
-            let mut odd = even;
-            for r in 0..R {
-                let at = panels[r].weights.add(2 * PANEL_STEP * step);
-                even[r] = D::load_wide(at);
-                odd[r] = D::load_wide(at.add(PANEL_STEP));
-            }
-            for t in 0..TILE_TOKENS {
-                let at = rows[t].numbers.add(WINOGRAD_STEP * step);
-                let (odds, evens) = (D::wides(at), D::wides(at.add(STEP_BYTES)));
-                for r in 0..R {
-                    let (a, b) = (D::add_wide(even[r], odds), D::add_wide(odd[r], evens));
-                    sums[r][t] = D::multiply_wide(sums[r][t], a, b);
-                }
-            }
-        }
-        for r in 0..R {
-            let d = D::load_floats(panels[r].d);
-            for t in 0..TILE_TOKENS {
-                let scale = D::mul(d, D::floats(number(rows[t].scales, 0)));
-                let total = totals.add((r * TILE_TOKENS + t) * PANEL_ROWS);
-                let sum = D::to_floats(sums[r][t]);
-                let sum = if ADD {
-                    D::fma(sum, scale, D::load_floats(total))
-                } else {
-                    D::mul(sum, scale)
-                };
-                D::store(total, sum);
-            }
-        }
-    }
 }

@@ -43,6 +43,12 @@ mod planes;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod products;
 mod tokens;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg_attr(
+    not(any(test, target_arch = "x86_64")),
+    expect(dead_code, reason = "only x86-64 has such products")
+)]
+mod winograd;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -87,6 +93,7 @@ pub const WINOGRAD_LARGEST: i16 = i16::MAX / 2;
 pub const WINOGRAD_NORM: f32 = 46_300.0;
 
 const _: () = {
+    assert!(2 * WINOGRAD_LARGEST as i32 <= i16::MAX as i32);
     let rounded = WINOGRAD_NORM as i64 + (WINOGRAD_BLOCK.isqrt() / 2) as i64;
     assert!(rounded * rounded <= i32::MAX as i64);
 };

@@ -1,16 +1,16 @@
 //! Checks the shapes of panels and rows, and runs the kernels over all of them.
 
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 
 use bytemuck::{cast_slice, NoUninit};
 
-use super::dot::{self, Dot, DotWinograd, Product, STEP_BYTES};
-use super::kernels::{self, Sums, Superblocks, WinogradRows};
+use super::dot::{self, Dot, Product, STEP_BYTES};
+use super::kernels::{self, Sums, Superblocks};
+use super::winograd::Winograd;
 use super::LevelsShape::{Block16Levels32, Block16Levels64, Block32Levels16, Block32Levels32};
 use super::{
     BlockPanels, Columns, LevelsPanels, LevelsShape, PlanesPanels, TileMachine, Tokens,
-    WinogradPanels, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK, WINOGRAD_BLOCK,
+    WinogradPanels, PANEL_ROWS, SUPERBLOCK, TILE_TOKENS, WIDE_BLOCK,
 };
 use crate::simd::Ahead;
 
@@ -143,7 +143,7 @@ pub(super) unsafe fn put<D: Dot>(
 }
 
 /// Number of panels whose rows the columns are.
-fn n_panels(out: &Columns<'_>) -> usize {
+pub(super) fn n_panels(out: &Columns<'_>) -> usize {
     out.width().div_ceil(PANEL_ROWS)
 }
 
@@ -320,165 +320,6 @@ impl<D: Dot, P: Product<D, Sum = D::Float>> Work<D> for Steps<'_, P> {
         unsafe {
             let rows = self.tokens.tile::<T>(first);
             kernels::in_parts::<D, P, R, T>(self.n, weights, &rows, self.ahead)
-        }
-    }
-}
-
-/// [`TileMachine::winograd`]. Lengths are checked.
-pub(super) struct Winograd<'a> {
-    /// Steps of four columns.
-    n: usize,
-    panels: WinogradPanels<'a>,
-    tokens: Tokens<'a>,
-    ahead: &'a Ahead<'a>,
-}
-
-/// Steps of a whole block.
-const WINOGRAD_STEPS: usize = WINOGRAD_BLOCK / 4;
-
-/// Tokens that meet a block of the panels before its next one: the block stays in the first-level
-/// cache, and what they add up to in the second.
-const WINOGRAD_TOKENS: usize = 256;
-
-/// Sums of a tile of tokens with `R` panels.
-type Tile<const R: usize> = [[[f32; PANEL_ROWS]; TILE_TOKENS]; R];
-
-/// Sums of some tokens, which the first block of the panels leaves there.
-#[repr(align(64))]
-struct Totals<const R: usize>([MaybeUninit<Tile<R>>; WINOGRAD_TOKENS / TILE_TOKENS]);
-
-impl<'a> Winograd<'a> {
-    pub(super) fn new(
-        panels: WinogradPanels<'a>,
-        tokens: Tokens<'a>,
-        n: usize,
-        ahead: &'a Ahead<'a>,
-        out: &Columns<'_>,
-    ) -> Self {
-        let (n_panels, n_blocks) = (n_panels(out), n.div_ceil(WINOGRAD_STEPS));
-        assert!(panels.weights.len() == n_panels * n * 4 * PANEL_ROWS);
-        assert!(panels.d.len() == n_panels * n_blocks * PANEL_ROWS);
-        assert!(panels.corrections.len() == panels.d.len() && n > 0);
-        tokens.check(out.n_tokens(), n * 8, n_blocks * 4, n_blocks * 4);
-        Self { n, panels, tokens, ahead }
-    }
-}
-
-/// Does `work` for all tokens, `R` panels at a time and what is left one by one.
-///
-/// # Safety
-/// The caller has the features that `D` needs, whose registers are a panel's rows; there are as many
-/// panels and tokens as `out` says.
-#[inline(always)]
-pub(super) unsafe fn run_winograd<D: DotWinograd, const R: usize>(
-    work: &Winograd<'_>,
-    out: &mut Columns<'_>,
-) {
-    const { assert!(D::LANES == PANEL_ROWS) };
-    let n_panels = n_panels(out);
-    let whole = n_panels / R * R;
-    // SAFETY: by the contract; neither loop takes more panels than there are.
-    unsafe {
-        for panel in (0..whole).step_by(R) {
-            work.panels::<D, R>(panel, out);
-        }
-        for panel in whole..n_panels {
-            work.panels::<D, 1>(panel, out);
-        }
-    }
-}
-
-impl Winograd<'_> {
-    /// `R` panels from `panel` on with all tokens, block after block with some of them at a time.
-    ///
-    /// # Safety
-    /// As for [`run_winograd`]; there are such panels.
-    #[inline(always)]
-    unsafe fn panels<D: DotWinograd, const R: usize>(&self, panel: usize, out: &mut Columns<'_>) {
-        let mut totals = Totals([const { MaybeUninit::uninit() }; _]);
-        for first in (0..out.n_tokens()).step_by(WINOGRAD_TOKENS) {
-            let n_tiles = (out.n_tokens() - first).min(WINOGRAD_TOKENS) / TILE_TOKENS;
-            let totals = &mut totals.0[..n_tiles];
-            // SAFETY: by the contract; the first block leaves sums in all tiles.
-            unsafe {
-                self.block::<D, R, false>(0, panel, first, totals);
-                for block in 1..self.n.div_ceil(WINOGRAD_STEPS) {
-                    self.block::<D, R, true>(block, panel, first, totals);
-                }
-                for (tile, totals) in totals.iter().enumerate() {
-                    let token = first + tile * TILE_TOKENS;
-                    put_tile::<D, R>(totals.assume_init_ref(), token, panel, out);
-                }
-            }
-        }
-    }
-
-    /// One block of `R` panels with tokens from `first` on, whose totals it is added to, if `ADD`.
-    ///
-    /// # Safety
-    /// As for [`run_winograd`]; there are such a block, such panels and tokens, and totals if `ADD`.
-    #[inline(always)]
-    unsafe fn block<D: DotWinograd, const R: usize, const ADD: bool>(
-        &self,
-        block: usize,
-        panel: usize,
-        first: usize,
-        totals: &mut [MaybeUninit<Tile<R>>],
-    ) {
-        let start = block * WINOGRAD_STEPS;
-        let n_steps = WINOGRAD_STEPS.min(self.n - start);
-        let mut weights = [self.panel(block, panel); R];
-        for (r, weights) in weights.iter_mut().enumerate() {
-            *weights = self.panel(block, panel + r);
-        }
-        for (tile, totals) in totals.iter_mut().enumerate() {
-            let token = first + tile * TILE_TOKENS;
-            self.ahead.few();
-            // SAFETY: by the contract; the lengths were checked, and all tokens are whole tiles.
-            unsafe {
-                let mut rows = self.tokens.tile::<TILE_TOKENS>(token);
-                for row in &mut rows {
-                    row.numbers = row.numbers.add(8 * start);
-                    row.scales = row.scales.add(4 * block);
-                    row.sums = row.sums.add(4 * block);
-                }
-                kernels::winograd::<D, R, ADD>(n_steps, weights, &rows, totals.as_mut_ptr().cast());
-            }
-        }
-    }
-
-    /// Where a block of a panel begins.
-    #[inline(always)]
-    fn panel(&self, block: usize, panel: usize) -> WinogradRows {
-        let step = panel * self.n + block * WINOGRAD_STEPS;
-        let at = (panel * self.n.div_ceil(WINOGRAD_STEPS) + block) * PANEL_ROWS;
-        WinogradRows {
-            weights: self.panels.weights[step * 4 * PANEL_ROWS..].as_ptr().cast(),
-            d: self.panels.d[at..].as_ptr(),
-            corrections: self.panels.corrections[at..].as_ptr().cast(),
-        }
-    }
-}
-
-/// [`put`]s the sums of a tile with panels from `panel` on.
-///
-/// # Safety
-/// The caller has the features that `D` needs, whose registers are a panel's rows; `out` has such
-/// tokens.
-#[inline(always)]
-unsafe fn put_tile<D: Dot, const R: usize>(
-    tile: &Tile<R>,
-    token: usize,
-    panel: usize,
-    out: &mut Columns<'_>,
-) {
-    for (r, tokens) in tile.iter().enumerate() {
-        for (t, sums) in tokens.iter().enumerate() {
-            // SAFETY: by the contract.
-            unsafe {
-                let sums = D::load_floats(sums.as_ptr());
-                put::<D>(sums, token + t, (panel + r) * PANEL_ROWS, out);
-            }
         }
     }
 }

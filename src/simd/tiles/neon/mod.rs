@@ -7,7 +7,8 @@ mod unpack;
 
 use std::arch::is_aarch64_feature_detected;
 
-use super::products::{run, Bytes, Pairs, Winograd, Work};
+use super::products::{run, Bytes, Pairs, Work};
+use super::winograd::Winograd;
 use super::{Columns, PlanesPanels, TileMachine, Tokens, PANEL_ROWS, TILE_TOKENS};
 use registers::Quad;
 

@@ -10,7 +10,8 @@ mod ymm;
 mod zmm;
 
 use super::grid::{self, GridWork, Planes, TILE_STEPS};
-use super::products::{run, run_winograd, Bytes, Pairs, Winograd, Work};
+use super::products::{run, Bytes, Pairs, Work};
+use super::winograd::{run_winograd, Winograd};
 use super::{Columns, PlanesPanels, Tokens, TILE_TOKENS};
 use ymm::{Ymm, YmmVnni};
 use zmm::Zmm;

@@ -4,7 +4,8 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use crate::simd::tiles::dot::{memory, registers, Dot, DotPairs, DotWinograd};
+use crate::simd::tiles::dot::{memory, registers, Dot, DotPairs};
+use crate::simd::tiles::winograd::DotWinograd;
 
 /// AVX-512 with VNNI, with BF16 for [`DotPairs`] and with BW for [`DotWinograd`].
 #[derive(Clone, Copy)]
