@@ -53,6 +53,7 @@ mod winograd;
 mod x86;
 
 use std::fmt;
+use std::sync::OnceLock;
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 use absent as arch;
@@ -230,9 +231,11 @@ pub struct WinogradPanels<'a> {
 pub struct TileMachine(Set);
 
 impl TileMachine {
-    /// The best one; `None` on a processor without the instructions.
+    /// The best one; `None` on a processor without the instructions. Looked for once: every operation
+    /// of a graph asks, and in a virtual machine the question leaves the guest.
     pub fn detect() -> Option<Self> {
-        Self::available().pop()
+        static BEST: OnceLock<Option<TileMachine>> = OnceLock::new();
+        *BEST.get_or_init(|| Self::available().pop())
     }
 
     /// All that this processor can run, slowest first.

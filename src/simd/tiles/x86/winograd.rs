@@ -11,8 +11,9 @@ use crate::simd::tiles::{
 /// additions of such registers beside them: those of AMD can, while with Intel's all go the ways of
 /// the products.
 pub(super) fn is_faster() -> bool {
-    // Every x86-64 processor says who made it.
-    let maker = __cpuid(0);
+    #[allow(unused_unsafe)]
+    // SAFETY: every processor of x86-64 has the instruction, and says in leaf 0 who made it.
+    let maker = unsafe { __cpuid(0) };
     [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
 }
 
