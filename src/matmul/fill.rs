@@ -199,6 +199,19 @@ fn q8_0<'a, T: Copy + Default>(
     BlockPanels { weights, d }
 }
 
+/// Does `unpack` with block `block` of sixteen rows, zeros behind their ends.
+fn with_block<const BYTES: usize>(rows: &Rows<'_>, block: usize, unpack: impl FnOnce(Rows<'_>)) {
+    let rows = rows.map(|row| &row[block * BYTES..row.len().min((block + 1) * BYTES)]);
+    if rows[0].len() == BYTES {
+        return unpack(rows);
+    }
+    let mut whole = [[0; BYTES]; PANEL_ROWS];
+    for (whole, row) in whole.iter_mut().zip(rows) {
+        whole[..row.len()].copy_from_slice(row);
+    }
+    unpack(whole.each_ref().map(|row| &row[..]));
+}
+
 /// Whole numbers with a scale for each 32 from bf16; columns of zeros fill the last block.
 fn scaled<'a>(
     machine: Machine,
@@ -215,16 +228,9 @@ fn scaled<'a>(
         weights.chunks_exact_mut(PANEL_ROWS * WIDE_BLOCK).zip(d.chunks_exact_mut(PANEL_ROWS));
     for rows in panels {
         for (block, (weights, d)) in (0..n).zip(parts.by_ref()) {
-            let rows = rows.map(|row| &row[block * BYTES..row.len().min((block + 1) * BYTES)]);
-            if rows[0].len() == BYTES {
+            with_block::<BYTES>(rows, block, |rows| {
                 machine.unpack_scaled(rows, largest, weights, d);
-            } else {
-                let mut whole = [[0; BYTES]; PANEL_ROWS];
-                for (whole, row) in whole.iter_mut().zip(rows) {
-                    whole[..row.len()].copy_from_slice(row);
-                }
-                machine.unpack_scaled(whole.each_ref().map(|row| &row[..]), largest, weights, d);
-            }
+            });
         }
     }
     BlockPanels { weights, d }
@@ -238,6 +244,7 @@ fn winograd<'a>(
     scratch: &'a mut Scratch,
 ) -> WinogradPanels<'a> {
     const BYTES: usize = 2 * WINOGRAD_BLOCK;
+    const BLOCK: usize = PANEL_ROWS * WINOGRAD_BLOCK;
     let n_blocks = n_cols.div_ceil(WINOGRAD_BLOCK);
     let panel = n_cols.next_multiple_of(4) * PANEL_ROWS;
     let weights = aligned(&mut scratch.wide, panels.len() * panel);
@@ -245,21 +252,17 @@ fn winograd<'a>(
     let corrections = aligned(&mut scratch.corrections, d.len());
     let mut sums = d.chunks_exact_mut(PANEL_ROWS).zip(corrections.chunks_exact_mut(PANEL_ROWS));
     for (rows, weights) in panels.iter().zip(weights.chunks_exact_mut(panel)) {
-        let blocks = weights.chunks_mut(PANEL_ROWS * WINOGRAD_BLOCK).enumerate();
+        let blocks = weights.chunks_mut(BLOCK).enumerate();
         for ((block, weights), (d, corrections)) in blocks.zip(sums.by_ref()) {
-            let rows = rows.map(|row| &row[block * BYTES..row.len().min((block + 1) * BYTES)]);
-            if rows[0].len() == BYTES {
-                machine.unpack_winograd(rows, weights, d, corrections);
-            } else {
-                let mut whole = [[0; BYTES]; PANEL_ROWS];
-                for (whole, row) in whole.iter_mut().zip(rows) {
-                    whole[..row.len()].copy_from_slice(row);
+            with_block::<BYTES>(rows, block, |rows| {
+                if weights.len() == BLOCK {
+                    machine.unpack_winograd(rows, weights, d, corrections);
+                } else {
+                    let mut numbers = [0; BLOCK];
+                    machine.unpack_winograd(rows, &mut numbers, d, corrections);
+                    weights.copy_from_slice(&numbers[..weights.len()]);
                 }
-                let rows = whole.each_ref().map(|row| &row[..]);
-                let mut numbers = [0; PANEL_ROWS * WINOGRAD_BLOCK];
-                machine.unpack_winograd(rows, &mut numbers, d, corrections);
-                weights.copy_from_slice(&numbers[..weights.len()]);
-            }
+            });
         }
     }
     WinogradPanels { weights, d, corrections }

@@ -62,7 +62,7 @@ impl<'a> Winograd<'a> {
         assert!(panels.weights.len() == n_panels * n * 4 * PANEL_ROWS);
         assert!(panels.d.len() == n_panels * n_blocks * PANEL_ROWS);
         assert!(panels.corrections.len() == panels.d.len() && n > 0);
-        tokens.check(out.n_tokens(), n * 8, n_blocks * 4, n_blocks * 4);
+        tokens.check(out.n_tokens(), n * WINOGRAD_STEP, n_blocks * 4, n_blocks * 4);
         Self { n, panels, tokens, ahead }
     }
 }
@@ -141,7 +141,7 @@ impl Winograd<'_> {
             unsafe {
                 let mut rows = self.tokens.tile::<TILE_TOKENS>(token);
                 for row in &mut rows {
-                    row.numbers = row.numbers.add(8 * start);
+                    row.numbers = row.numbers.add(WINOGRAD_STEP * start);
                     row.scales = row.scales.add(4 * block);
                     row.sums = row.sums.add(4 * block);
                 }
