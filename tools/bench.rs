@@ -32,7 +32,7 @@ pub struct Args {
     /// Passes for each batch size; the median counts
     #[arg(long, default_value_t = 5)]
     repeats: usize,
-    /// Threads [default: all cores]
+    /// Threads [default: one for each core]
     #[arg(long)]
     threads: Option<usize>,
     /// Whose matrix products run

@@ -60,7 +60,7 @@ pub struct Args {
     /// Leave out empty lines instead of failing on them
     #[arg(long)]
     skip_empty: bool,
-    /// Threads [default: all cores]
+    /// Threads [default: one for each core]
     #[arg(long)]
     threads: Option<usize>,
     /// Tokens computed at once [default: 1024; 512 if a GPU takes part]

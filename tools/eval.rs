@@ -88,7 +88,7 @@ pub struct Args {
     /// Write the similarity of every pair here, keyed by row number
     #[arg(long)]
     keep_scores: Option<PathBuf>,
-    /// Threads [default: all cores]
+    /// Threads [default: one for each core]
     #[arg(long)]
     threads: Option<usize>,
     /// Tokens computed at once [default: 1024; 512 if a GPU takes part]

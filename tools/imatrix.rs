@@ -38,7 +38,7 @@ pub struct Args {
     /// World vocabulary, tokenizer.json or folder to use instead of the model's own
     #[arg(long)]
     tokenizer: Option<PathBuf>,
-    /// Threads [default: all cores]
+    /// Threads [default: one for each core]
     #[arg(long)]
     threads: Option<usize>,
     /// Replace the output if it exists

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use ggml_sys as sys;
 
+use super::cores::Places;
 use crate::error::{Error, Result};
 
 /// A CPU backend with threads of its own.
@@ -22,16 +23,22 @@ pub(super) struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// `n_threads` is at least one and at most what ggml allows.
-    pub fn new(n_threads: usize) -> Result<Self> {
+    /// `n_threads` is at least one and at most what ggml allows. With `places` each thread keeps to
+    /// one of them, but for the caller's, which is left as it was.
+    pub fn new(n_threads: usize, places: Option<&Places>) -> Result<Self> {
         super::silence_log();
         let library = library()?;
         let failed = || Error::self_check("ggml cannot start its CPU backend");
         let n_threads = c_int::try_from(n_threads).map_err(|_| failed())?;
+        // ggml moves the thread that makes the pool to its place.
+        let _let_go_after = places.and_then(Places::let_caller_go);
         // SAFETY: the device is a static of the library; each result is checked before the next
         // call uses it, and owned by the value returned, whose drop frees both.
         unsafe {
             let mut params = sys::ggml_threadpool_params_default(n_threads);
+            if let Some(places) = places {
+                places.give_to(&mut params);
+            }
             let threads = NonNull::new((library.new_threads)(&mut params)).ok_or_else(failed)?;
             let backend = sys::ggml_backend_dev_init(library.device.as_ptr(), std::ptr::null());
             let Some(backend) = NonNull::new(backend) else {

@@ -5,6 +5,7 @@ use std::ptr::{self, NonNull};
 
 use ggml_sys as sys;
 
+use super::cores::Places;
 use super::cpu::CpuBackend;
 use super::executor::ComputeBytes;
 use super::graph::Graph;
@@ -71,16 +72,18 @@ const TOO_LITTLE: &str = "not enough memory for the graph; lower the number of t
 #[derive(Debug)]
 pub(super) struct CpuEngine {
     backend: CpuBackend,
+    places: Option<Places>,
     allocator: NonNull<sys::ggml_gallocr>,
 }
 
 impl CpuEngine {
     pub fn new(n_threads: usize) -> Result<Self> {
-        let backend = CpuBackend::new(n_threads)?;
+        let places = Places::fill(n_threads)?;
+        let backend = CpuBackend::new(n_threads, places.as_ref())?;
         // SAFETY: the buffer type is a static of ggml.
         let allocator = unsafe { sys::ggml_gallocr_new(sys::ggml_backend_cpu_buffer_type()) };
         let allocator = NonNull::new(allocator).expect("ggml allocates a small object");
-        Ok(Self { backend, allocator })
+        Ok(Self { backend, places, allocator })
     }
 
     fn allocate(&mut self, graph: &Graph) -> Result<()> {
@@ -108,6 +111,7 @@ impl CpuEngine {
     }
 
     fn compute(&mut self, graph: &Graph) -> sys::ggml_status {
+        let _held = self.places.as_ref().and_then(Places::hold_caller);
         // SAFETY: the graph was allocated and is alive with all it refers to.
         unsafe { sys::ggml_backend_graph_compute(self.backend.as_ptr(), graph.as_ptr()) }
     }
@@ -143,7 +147,7 @@ pub(super) struct DeviceEngine {
 
 impl DeviceEngine {
     pub fn new(device: &Device, n_threads: usize, n_nodes: usize) -> Result<Self> {
-        let cpu = CpuBackend::new(n_threads)?;
+        let cpu = CpuBackend::new(n_threads, None)?;
         let backend = DeviceBackend::new(device)?;
         // Inputs of the graph and copies between the parts count too.
         let capacity = 2 * n_nodes;

@@ -149,6 +149,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::ggml::cores::Places;
     use crate::ggml::{MappedTensors, Products, StateTensors, Upload};
     use crate::mmap::Mmap;
     use crate::shape::Shape;
@@ -186,5 +187,35 @@ mod tests {
             assert_eq!(out, [2.0, -4.0, 1.0]);
             assert!(executor.compute_bytes().host >= 12);
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn threads_that_fill_the_cores_keep_to_them_and_the_caller_is_let_go() {
+        let mask = |task: &Path| {
+            let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            line.map(|list| list.trim().to_owned())
+        };
+        let own = Path::new("/proc/thread-self");
+        let before = mask(own);
+        let n_cores = crate::ggml::n_cores();
+        let mut executor = Executor::new(n_cores, None, 8).unwrap();
+        let (mut graph, x, y) = doubled(64);
+        // A sum: ggml multiplies by a number on one thread.
+        let sum = graph.add(x, y);
+        graph.output(sum);
+        executor.load(graph).unwrap();
+        executor.compute().unwrap();
+        assert_eq!(mask(own), before);
+        if Places::fill(n_cores).unwrap().is_none() {
+            return eprintln!("skipped: threads are not kept to cores here");
+        }
+        let mut held = std::collections::BTreeSet::new();
+        for task in std::fs::read_dir("/proc/self/task").unwrap() {
+            held.extend(mask(&task.unwrap().path()).filter(|list| !list.contains(['-', ','])));
+        }
+        // Pools of other tests may hold theirs as well, at the same places.
+        assert!(held.len() + 1 >= n_cores, "{n_cores} cores, kept to: {held:?}");
     }
 }

@@ -6,6 +6,7 @@
 //! reach this layer, and become an [`Error`](crate::Error) there. No raw pointer leaves this room.
 
 mod arena;
+mod cores;
 mod cpu;
 mod device;
 mod engine;
@@ -21,6 +22,7 @@ mod tensor_type;
 mod tensors;
 
 pub use crate::rowwise::Rows;
+pub use cores::n_cores;
 pub use device::{Device, DeviceChoice, DeviceKind, DeviceMemory};
 pub use executor::{ComputeBytes, Executor};
 pub use fused::RecurrenceNodes;

@@ -12,7 +12,9 @@ use crate::ggml::{ComputeBytes, Device, Executor, Graph, Products, StateTensors,
 /// How a session runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// Threads of the CPU backend.
+    /// Threads of the CPU backend; one for each physical core unless told otherwise. As many as
+    /// there are cores, or hardware threads, keep to one each (Linux): the thread that calls until
+    /// the call returns, OpenMP's threads, with which ggml computes, from then on.
     pub n_threads: usize,
     /// Rows in a chunk, all lanes together: what bounds the memory for intermediate values. Taken
     /// down to a multiple of eight, and as eight for each lane where it is less.
@@ -42,7 +44,7 @@ impl SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let n_threads = crate::ggml::n_cores();
         let batch_tokens = Self::batch_tokens_for(None);
         Self { n_threads, batch_tokens, n_lanes: 1, products: Products::Own }
     }
