@@ -32,6 +32,10 @@ pub struct Args {
     /// Rows of the embedding table
     #[arg(long)]
     vocab_size: Option<usize>,
+    /// Spread of what a block adds to the stream, 0.7 unless told otherwise: a block magnifies
+    /// rounding the less, the smaller it is
+    #[arg(long)]
+    output_gain: Option<f32>,
     /// Element type: f32, f16 or bf16
     #[arg(long)]
     dtype: Option<String>,
@@ -55,6 +59,7 @@ pub fn run(args: &Args, interrupted: &'static AtomicBool) -> Result<()> {
     spec.n_ff = args.ff.or(spec.n_ff);
     spec.n_vocab = args.vocab_size.unwrap_or(spec.n_vocab);
     spec.shards = args.shards.unwrap_or(spec.shards);
+    spec.output_gain = args.output_gain.unwrap_or(spec.output_gain);
     spec.seed = args.seed.unwrap_or(spec.seed);
     if let Some(name) = &args.dtype {
         spec.ty = TensorType::from_name(name)

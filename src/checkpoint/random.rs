@@ -40,6 +40,10 @@ pub struct Spec {
     pub low_rank_decay: usize,
     /// `rescale_every` of the config; the weights are stored undivided whatever its value.
     pub rescale_every: usize,
+    /// Spread of what time mix and channel mix would make of unit variance, on its way into the
+    /// stream. At 0.7 every weight shows in the result, and so does every rounding: each layer
+    /// magnifies it. At 0.1 a layer adds as little as most of a trained model do.
+    pub output_gain: f32,
     /// Type of every tensor: F32, F16 or BF16.
     pub ty: TensorType,
     /// Everything random follows from it.
@@ -60,6 +64,7 @@ impl Default for Spec {
             low_rank_mix: 32,
             low_rank_decay: 64,
             rescale_every: 6,
+            output_gain: 0.7,
             ty: TensorType::F32,
             seed: 1,
             shards: 1,
@@ -124,6 +129,12 @@ impl Spec {
         within("low_rank_decay", self.low_rank_decay, 1, 65_536)?;
         within("rescale_every", self.rescale_every, 0, 1024)?;
         within("shards", self.shards, 1, weights::n_tensors(self.n_layer))?;
+        if !(self.output_gain > 0.0 && self.output_gain <= 16.0) {
+            let gain = self.output_gain;
+            return Err(Error::argument(format!(
+                "output_gain is {gain}, it must be above 0 and at most 16"
+            )));
+        }
         if !self.n_embd.is_multiple_of(self.head_size) {
             return Err(Error::argument(format!(
                 "n_embd {} is no multiple of head_size {}",

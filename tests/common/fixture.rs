@@ -39,6 +39,7 @@ pub fn fixture_spec() -> Spec {
         low_rank_mix: 32,
         low_rank_decay: 64,
         rescale_every: 6,
+        output_gain: 0.7,
         ty: TensorType::BF16,
         seed: 6,
         shards: 1,

@@ -201,6 +201,14 @@ fn impossible_specs_are_refused() {
         (Spec { shards: 0, ..base.clone() }, "shards is 0, it must be 1 to 118"),
         (Spec { n_embd: 1 << 20, ..base.clone() }, "n_embd is 1048576, it must be 1 to 65536"),
         (
+            Spec { output_gain: 0.0, ..base.clone() },
+            "output_gain is 0, it must be above 0 and at most 16",
+        ),
+        (
+            Spec { output_gain: f32::NAN, ..base.clone() },
+            "output_gain is NaN, it must be above 0 and at most 16",
+        ),
+        (
             Spec { ty: TensorType::Q8_0, ..base.clone() },
             "a checkpoint cannot hold q8_0 weights; choose f32, f16 or bf16",
         ),

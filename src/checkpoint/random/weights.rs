@@ -90,7 +90,7 @@ impl List {
         for name in ["receptance", "key", "value", "gate"] {
             self.add(format!("{room}.{name}.weight"), &[c, c], matrix(c, 1.0));
         }
-        self.add(format!("{room}.output.weight"), &[c, c], matrix(c, 0.7));
+        self.add(format!("{room}.output.weight"), &[c, c], matrix(c, spec.output_gain));
         self.norm(&format!("{room}.ln_x"), c);
     }
 
@@ -100,7 +100,7 @@ impl List {
         self.add(format!("{room}.time_maa_r"), &[1, 1, c], MIX);
         self.add(format!("{room}.key.weight"), &[f, c], matrix(c, 1.0));
         self.add(format!("{room}.receptance.weight"), &[c, c], matrix(c, 1.0));
-        self.add(format!("{room}.value.weight"), &[c, f], matrix(f, 0.7));
+        self.add(format!("{room}.value.weight"), &[c, f], matrix(f, spec.output_gain));
     }
 
     fn norm(&mut self, name: &str, n: usize) {

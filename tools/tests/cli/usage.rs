@@ -60,5 +60,6 @@ fn a_checkpoint_is_made_in_a_new_folder_alone() {
     place.refused(make(&["--dtype", "q8_0"]), 2, &["q8_0", "f32, f16 or bf16"]);
     place.refused(make(&["--dtype", "f8"]), 2, &["dtype \"f8\": give f32, f16 or bf16"]);
     place.refused(make(&["--shape", "gpt2"]), 2, &["shape \"gpt2\": give demo or finch-1b6"]);
+    place.refused(make(&["--output-gain", "17"]), 2, &["output_gain is 17", "at most 16"]);
     place.refused(make(&["--width", "100"]), 2, &["no multiple of head_size"]);
 }
