@@ -10,8 +10,9 @@
 //! - BF16: to BF16, as ggml does, where there are products of it. Where whole numbers are faster,
 //!   activations and weights become such: of up to 15 bits with a scale for each 256 where
 //!   Winograd's products are, and where there are no products of BF16, of 14 bits with a scale for
-//!   each 32 if that is faster than f32. Both are nearer to what the activations were than BF16 is.
-//!   Else not at all.
+//!   each 32 if that is faster than f32. Next to the largest of a block both are nearer to what the
+//!   numbers were than BF16 is to the activations; what is below half a step of it, or of a block
+//!   below 1e-34, is lost. Else not at all.
 //! - F32 and F16: not at all.
 //!
 //! Uses `simd` only. Other processors than those of [`Machine`] have none; there ggml's own products

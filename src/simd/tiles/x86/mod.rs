@@ -165,7 +165,7 @@ impl Set {
     /// Does `work`. Panics where there are no such products.
     pub(super) fn run_winograd(self, work: &Winograd<'_>, out: &mut Columns<'_>) {
         assert!(self.has_winograd(), "Winograd's products on {}", self.name());
-        // SAFETY: asserted.
+        // SAFETY: asserted; the only caller has made `work` for this `out`.
         unsafe { avx512_winograd(work, out) }
     }
 
@@ -188,7 +188,7 @@ impl Set {
 const WINOGRAD_AT_ONCE: usize = 4;
 
 /// # Safety
-/// AVX-512 with BW and VNNI.
+/// AVX-512 with BW and VNNI, and `work` was made for this `out`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn avx512_winograd(work: &Winograd<'_>, out: &mut Columns<'_>) {
     // SAFETY: by the contract.
