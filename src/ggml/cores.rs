@@ -12,7 +12,8 @@ use super::cpu;
 use crate::error::Result;
 
 /// Physical cores the calling thread may run on, no more than the quota of its control group
-/// allows; at least one, and no more than ggml takes. Two hardware threads of a core share what multiplies and count as one.
+/// allows; at least one, and no more than ggml takes. Two hardware threads of a core share what
+/// multiplies and count as one.
 pub fn n_cores() -> usize {
     let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let cores = system::allowed().map_or(allowed, |cpus| one_of_each(&cpus, system::core).len());
